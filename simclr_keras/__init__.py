@@ -1,0 +1,50 @@
+"""SimCLR for Keras: representations of images learned without labels."""
+
+import importlib
+
+from simclr_keras import (
+    augmentation,
+    callbacks,
+    encoders,
+    evaluation,
+    losses,
+    metrics,
+    optimizers,
+)
+from simclr_keras.augmentation import SimCLRAugmentation
+from simclr_keras.losses import NTXentLoss
+from simclr_keras.optimizers import (
+    LARS,
+    WarmupCosineDecay,
+    scaled_learning_rate,
+)
+from simclr_keras.projection_head import ProjectionHead
+from simclr_keras.simclr_model import SimCLRModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LARS",
+    "NTXentLoss",
+    "ProjectionHead",
+    "SimCLRAugmentation",
+    "SimCLRModel",
+    "WarmupCosineDecay",
+    "augmentation",
+    "callbacks",
+    "data",
+    "encoders",
+    "evaluation",
+    "losses",
+    "metrics",
+    "optimizers",
+    "scaled_learning_rate",
+]
+
+
+def __getattr__(name):
+    # `data` needs TensorFlow, which is not there, or not loaded yet, where
+    # Keras runs on another backend.
+    if name == "data":
+        return importlib.import_module("simclr_keras.data")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

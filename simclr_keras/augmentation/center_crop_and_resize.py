@@ -1,0 +1,87 @@
+"""The evaluation preprocessing."""
+
+import keras
+from keras import ops
+
+from simclr_keras.augmentation import functional
+from simclr_keras.augmentation.random_image_layer import (
+    standardize_value_range,
+)
+
+
+@keras.saving.register_keras_serializable(package="simclr_keras")
+class CenterCropAndResize(keras.layers.Layer):
+    """Cuts the middle out of each image and resizes it, for evaluation.
+
+    Args:
+        height, width: Positive integers: the size of the result, in pixels.
+        crop_proportion: Float in (0, 1]: side of the box to side of the image.
+            Defaults to 0.875.
+        interpolation: As in `RandomResizedCrop`. Defaults to `"bicubic"`.
+        value_range: Pair of numbers (low, high): the range of the images,
+            into which the result is clipped. Defaults to (0, 255).
+        **kwargs: Of `keras.layers.Layer`; the `dtype` defaults to float32.
+
+    Call arguments:
+        images: Tensor (B, H, W, C) or (H, W, C), integer or float.
+
+    Returns:
+        float32 tensor (B, height, width, C) or (height, width, C).
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> import simclr_keras
+        >>> crop = simclr_keras.augmentation.CenterCropAndResize(224, 224)
+        >>> tuple(crop(keras.ops.ones((2, 256, 320, 3))).shape)
+        (2, 224, 224, 3)
+
+    Reference:
+        - [Chen et al., 2020](https://arxiv.org/abs/2002.05709), Section 4.2
+          and the published code's evaluation.
+    """
+
+    def __init__(
+        self,
+        height,
+        width,
+        crop_proportion=0.875,
+        interpolation="bicubic",
+        value_range=(0, 255),
+        **kwargs,
+    ):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(autocast=False, **kwargs)
+        self.height, self.width = functional.standardize_size((height, width))
+        functional.check_crop_proportion(crop_proportion)
+        functional.check_interpolation(interpolation)
+        self.crop_proportion = crop_proportion
+        self.interpolation = interpolation
+        self.value_range = standardize_value_range(value_range)
+        self.built = True
+
+    def call(self, images):
+        images = ops.cast(images, self.compute_dtype)
+        unbatched = len(images.shape) == 3
+        images = functional.center_crop_and_resize(
+            images[None] if unbatched else images,
+            (self.height, self.width),
+            self.crop_proportion,
+            self.interpolation,
+        )
+        images = ops.clip(images, *self.value_range)
+        return images[0] if unbatched else images
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-3], self.height, self.width, input_shape[-1])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "height": self.height,
+            "width": self.width,
+            "crop_proportion": self.crop_proportion,
+            "interpolation": self.interpolation,
+            "value_range": self.value_range,
+        }

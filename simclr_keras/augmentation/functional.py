@@ -1,0 +1,377 @@
+"""The arithmetic of the augmentations: a batch and one parameter an image.
+
+Nothing here is random. Images are float tensors (B, H, W, C) with values in
+[0, 1]; every parameter is a tensor (B,) that holds one number an image.
+Results are not clipped, as `tf.image` does not clip floats either; the layers
+that draw the parameters clip.
+
+Cropping and blurring are products with one small matrix along the rows and
+one along the columns: static shapes and no gather, which is what XLA and
+accelerators like best.
+"""
+
+from keras import ops
+
+# ITU-R BT.601, with the digits of `tf.image.rgb_to_grayscale`.
+_LUMA = (0.2989, 0.587, 0.114)
+# `tf.image.resize` looks the bicubic kernel up in a table of this many steps
+# a pixel; the same steps here make the results equal to float32 rounding.
+_BICUBIC_STEPS = 1024
+
+
+def adjust_brightness(images, factor):
+    """Multiplies images by a factor each.
+
+    Args:
+        images: Float tensor (B, H, W, C) in [0, 1].
+        factor: Float tensor (B,), not negative; 1 changes nothing.
+
+    Returns:
+        Float tensor (B, H, W, C), not clipped.
+
+    Example:
+        >>> from simclr_keras.augmentation import functional
+        >>> brighter = functional.adjust_brightness(
+        ...     keras.ops.ones((2, 8, 8, 3)) / 2, keras.ops.array([0.8, 1.2])
+        ... )
+
+    Reference:
+        - SimCLRv2 code; the first paper's adds a number instead.
+    """
+    return images * per_image(factor)
+
+
+def adjust_contrast(images, factor):
+    """Scales the distance of every pixel from the mean of its channel.
+
+    Equals `tf.image.adjust_contrast` of each image.
+
+    Args:
+        images: Float tensor (B, H, W, C) in [0, 1].
+        factor: Float tensor (B,); 1 changes nothing.
+
+    Returns:
+        Float tensor (B, H, W, C), not clipped.
+    """
+    mean = ops.mean(images, axis=(1, 2), keepdims=True)
+    return (images - mean) * per_image(factor) + mean
+
+
+def adjust_saturation(images, factor):
+    """Multiplies the saturation of HSV, which stops at 1.
+
+    Equals `tf.image.adjust_saturation` of each image.
+
+    Args:
+        images: Float tensor (B, H, W, 3) in [0, 1].
+        factor: Float tensor (B,), not negative; 1 changes nothing.
+
+    Returns:
+        Float tensor (B, H, W, 3).
+
+    Raises:
+        ValueError: If the images do not have three channels.
+    """
+    check_three_channels(images, "adjust_saturation")
+    value = ops.max(images, axis=-1, keepdims=True)
+    scale = saturation_scale(images, value, per_image(factor))
+    return value + (images - value) * scale
+
+
+def saturation_scale(images, value, factor):
+    """The scale about `value` that multiplies the saturation by `factor`.
+
+    HSV has S = (V - min) / V, so with hue and V kept, S -> min(f S, 1) moves
+    every channel by x -> V + (x - V) min(f, 1 / S).
+    """
+    chroma = value - ops.min(images, axis=-1, keepdims=True)
+    gray = chroma <= 0
+    return ops.minimum(factor, value / ops.where(gray, 1.0, chroma)) * ops.cast(
+        ops.logical_not(gray), images.dtype
+    )
+
+
+def adjust_hue(images, delta):
+    """Turns the hue of HSV.
+
+    Equals `tf.image.adjust_hue` of each image.
+
+    Args:
+        images: Float tensor (B, H, W, 3) in [0, 1].
+        delta: Float tensor (B,), in turns: 1 is the full circle, 0 changes
+            nothing.
+
+    Returns:
+        Float tensor (B, H, W, 3).
+
+    Raises:
+        ValueError: If the images do not have three channels.
+    """
+    check_three_channels(images, "adjust_hue")
+    red, green, blue = images[..., 0], images[..., 1], images[..., 2]
+    value = ops.maximum(ops.maximum(red, green), blue)
+    chroma = value - ops.minimum(ops.minimum(red, green), blue)
+    safe = ops.where(chroma > 0, chroma, 1.0)
+    # The hue in sixths of a turn: 0 red, 2 green, 4 blue. Gray has hue 0.
+    hue = ops.where(
+        value == red,
+        (green - blue) / safe,
+        ops.where(
+            value == green,
+            2.0 + (blue - red) / safe,
+            4.0 + (red - green) / safe,
+        ),
+    )
+    hue = hue + 6.0 * ops.reshape(delta, (-1, 1, 1))
+
+    def channel(offset):
+        # The channel as a trapezoid of the hue: V on two sixths of the circle
+        # around its own colour, V - chroma opposite, straight lines between.
+        sixth = ops.mod(hue + offset, 6.0)
+        return value - chroma * ops.clip(
+            ops.minimum(sixth, 4.0 - sixth), 0.0, 1.0
+        )
+
+    return ops.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
+
+
+def rgb_to_grayscale(images):
+    """The luma of each pixel; equals `tf.image.rgb_to_grayscale`.
+
+    Args:
+        images: Float tensor (B, H, W, 3).
+
+    Returns:
+        Float tensor (B, H, W, 1).
+
+    Raises:
+        ValueError: If the images do not have three channels.
+    """
+    check_three_channels(images, "rgb_to_grayscale")
+    weights = ops.convert_to_tensor(_LUMA, dtype=images.dtype)
+    return ops.sum(images * weights, axis=-1, keepdims=True)
+
+
+def gaussian_blur(images, sigma, kernel_size):
+    """Convolves images with a Gaussian each, zeros beyond the border.
+
+    Args:
+        images: Float tensor (B, H, W, C).
+        sigma: Float tensor (B,), positive: standard deviations in pixels.
+        kernel_size: Taps of the kernel along a side, an integer, one for all;
+            an even one counts as the odd number above it. The taps sum to 1.
+
+    Returns:
+        Float tensor (B, H, W, C).
+    """
+    sigma = ops.reshape(sigma, (-1, 1, 1))
+    reach = kernel_size // 2
+
+    def band(size):
+        distance = ops.arange(size)[:, None] - ops.arange(size)[None, :]
+        squares = ops.cast(distance * distance, images.dtype)
+        weights = ops.exp(-squares / (2 * sigma**2))
+        return ops.where(ops.abs(distance) <= reach, weights, 0.0)
+
+    # The sum over all taps, those that fall beyond the border included.
+    taps = ops.cast(ops.arange(-reach, reach + 1), images.dtype)
+    total = ops.sum(
+        ops.exp(-(taps**2) / (2 * sigma**2)), axis=-1, keepdims=True
+    )
+    _, height, width, _ = ops.shape(images)
+    return _transform_rows_and_columns(
+        images, band(height) / total, band(width) / total
+    )
+
+
+def crop_and_resize(
+    images, top, left, height, width, size, interpolation="bicubic"
+):
+    """Cuts a box out of each image and resizes it.
+
+    The box counts as an image of its own: no pixel outside it is read. Equals
+    `tf.image.resize(image[top : top + height, left : left + width], size,
+    method=interpolation)`, without antialiasing.
+
+    Args:
+        images: Float tensor (B, H, W, C).
+        top: Integer or float tensor (B,), whole numbers of pixels, as the
+            other three; the boxes lie inside the image.
+        left: As `top`.
+        height: As `top`.
+        width: As `top`.
+        size: Pair (height, width) of the result, or one integer for both.
+        interpolation: `"bicubic"`, `"bilinear"` or `"nearest"`.
+
+    Returns:
+        Float tensor (B, size[0], size[1], C). Bicubic results can lie outside
+        the range of the image by up to a quarter of it.
+
+    Raises:
+        ValueError: If `interpolation` or `size` is none of these.
+
+    Example:
+        >>> from simclr_keras.augmentation import functional
+        >>> images = keras.random.uniform((2, 32, 48, 3))
+        >>> top, left = keras.ops.array([0, 4]), keras.ops.array([8, 0])
+        >>> side = keras.ops.array([16, 28])
+        >>> views = functional.crop_and_resize(
+        ...     images, top, left, side, side, size=24
+        ... )
+        >>> tuple(views.shape)
+        (2, 24, 24, 3)
+    """
+    out_height, out_width = standardize_size(size)
+    check_interpolation(interpolation)
+    _, rows, columns, _ = ops.shape(images)
+    return _transform_rows_and_columns(
+        images,
+        _resize_matrix(rows, top, height, out_height, interpolation),
+        _resize_matrix(columns, left, width, out_width, interpolation),
+    )
+
+
+def center_crop_and_resize(
+    images, size, crop_proportion=0.875, interpolation="bicubic"
+):
+    """The evaluation preprocessing: the middle of each image, resized.
+
+    The box is the largest of the result's aspect ratio, times
+    `crop_proportion`, rounded to whole pixels.
+
+    Args:
+        images: Float tensor (B, H, W, C).
+        size: Pair (height, width) of the result, or one integer for both.
+        crop_proportion: Float in (0, 1], side of the box to side of the image.
+        interpolation: As in `crop_and_resize`.
+
+    Returns:
+        Float tensor (B, size[0], size[1], C).
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+    check_crop_proportion(crop_proportion)
+    out_height, out_width = standardize_size(size)
+    _, rows, columns, _ = ops.shape(images)
+    rows, columns = (ops.cast(side, "float32") for side in (rows, columns))
+    aspect_ratio = out_width / out_height
+    height = ops.round(
+        crop_proportion * ops.minimum(rows, columns / aspect_ratio)
+    )
+    width = ops.round(
+        crop_proportion * ops.minimum(columns, rows * aspect_ratio)
+    )
+    top = ops.floor((rows - height + 1) / 2)
+    left = ops.floor((columns - width + 1) / 2)
+    box = (top, left, height, width)  # scalars: one box serves all images
+    return crop_and_resize(images, *box, (out_height, out_width), interpolation)
+
+
+def per_image(values):
+    """Reshapes one number an image, (B,), to (B, 1, 1, 1)."""
+    return ops.reshape(values, (-1, 1, 1, 1))
+
+
+def standardize_size(size):
+    """Returns `size` as a pair of positive integers (height, width)."""
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(x, int) and x > 0 for x in pair):
+        raise ValueError(
+            "`size` must be a positive integer or a pair (height, width) of "
+            f"them. Received: size={size!r}."
+        )
+    return pair
+
+
+def check_interpolation(interpolation):
+    """Raises a `ValueError` if there is no such interpolation."""
+    if interpolation not in _KERNELS:
+        raise ValueError(
+            f"`interpolation` must be one of {sorted(_KERNELS)}. Received: "
+            f"interpolation={interpolation!r}."
+        )
+
+
+def check_crop_proportion(crop_proportion):
+    """Raises a `ValueError` unless the proportion lies in (0, 1]."""
+    if not 0 < crop_proportion <= 1:
+        raise ValueError(
+            "`crop_proportion` must lie in (0, 1]. Received: "
+            f"crop_proportion={crop_proportion!r}."
+        )
+
+
+def check_three_channels(images, who):
+    """Raises a `ValueError` if the images are known not to be RGB."""
+    channels = images.shape[-1]
+    if channels is not None and channels != 3:
+        raise ValueError(
+            f"{who} needs images with three channels (RGB). Received: "
+            f"images.shape={tuple(images.shape)}. Leave it out for images "
+            "without colour; brightness, contrast, crop, flip and blur work "
+            "on any number of channels."
+        )
+
+
+def _transform_rows_and_columns(images, row_matrix, column_matrix):
+    """Multiplies each image by a matrix (B, h, H) and another (B, w, W).
+
+    A matrix (1, h, H) serves every image.
+    """
+    _, height, width, channels = ops.shape(images)
+    out_height, out_width = row_matrix.shape[1], column_matrix.shape[1]
+    out_height = ops.shape(row_matrix)[1] if out_height is None else out_height
+    out_width = ops.shape(column_matrix)[1] if out_width is None else out_width
+    images = ops.reshape(images, (-1, height, width * channels))
+    images = ops.matmul(row_matrix, images)  # (B, h, W C)
+    images = ops.reshape(images, (-1, out_height, width, channels))
+    images = ops.transpose(images, (0, 2, 1, 3))  # (B, W, h, C)
+    images = ops.reshape(images, (-1, width, out_height * channels))
+    images = ops.matmul(column_matrix, images)  # (B, w, h C)
+    images = ops.reshape(images, (-1, out_width, out_height, channels))
+    return ops.transpose(images, (0, 2, 1, 3))  # (B, h, w, C)
+
+
+def _resize_matrix(in_size, start, extent, out_size, interpolation):
+    """The weights (B, out_size, in_size) of a box's pixels in the result's."""
+    kernel, steps = _KERNELS[interpolation]
+    start = ops.cast(ops.reshape(start, (-1, 1)), "float32")
+    extent = ops.cast(ops.reshape(extent, (-1, 1)), "float32")
+    out = ops.arange(out_size, dtype="float32")[None, :]
+    # Pixels are squares with their centres at halves.
+    center = (out + 0.5) * (extent / out_size) - 0.5  # (B, out), in the box
+    if steps:
+        whole = ops.floor(center)
+        center = whole + ops.round((center - whole) * steps) / steps
+    pixel = ops.arange(in_size, dtype="float32")[None, :]
+    pixel = (pixel - start)[:, None, :]  # (B, 1, in), in the box
+    weights = kernel(pixel - center[:, :, None])  # (B, out, in)
+    inside = (pixel >= 0) & (pixel < extent[:, :, None])
+    weights = ops.where(inside, weights, 0.0)
+    # Near the border some taps fall outside the box; the others stand in.
+    return weights / ops.sum(weights, axis=-1, keepdims=True)
+
+
+def _nearest(x):
+    # The pixel whose square holds the point; a point between two goes right.
+    return ops.cast((x > -0.5) & (x <= 0.5), "float32")
+
+
+def _bilinear(x):
+    return ops.maximum(1.0 - ops.abs(x), 0.0)
+
+
+def _bicubic(x):
+    # Keys' cubic convolution with a = -1/2.
+    x = ops.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return ops.where(x <= 1, near, ops.where(x < 2, far, 0.0))
+
+
+_KERNELS = {
+    "bicubic": (_bicubic, _BICUBIC_STEPS),
+    "bilinear": (_bilinear, None),
+    "nearest": (_nearest, None),
+}

@@ -1,0 +1,193 @@
+"""Random brightness, contrast, saturation and hue, in a random order."""
+
+import keras
+from keras import ops
+
+from simclr_keras.augmentation import functional
+from simclr_keras.augmentation.functional import per_image
+from simclr_keras.augmentation.random_image_layer import (
+    RandomImageLayer,
+    check_probability,
+)
+
+_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
+
+
+@keras.saving.register_keras_serializable(package="simclr_keras")
+class RandomColorJitter(RandomImageLayer):
+    """Changes brightness, contrast, saturation and hue of an image.
+
+    With `probability`, the four are applied one after the other, in an order
+    drawn for each image, each followed by a clip. A strength of 0 leaves its
+    operation out.
+
+    Args:
+        brightness: Number b >= 0: the image is multiplied by
+            U(max(0, 1 - b), 1 + b). Defaults to 0.8.
+        contrast: Number c >= 0: distances from the channel's mean are
+            multiplied by U(max(0, 1 - c), 1 + c). Defaults to 0.8.
+        saturation: Number s >= 0: the saturation of HSV is multiplied by
+            U(max(0, 1 - s), 1 + s). Defaults to 0.8.
+        hue: Number h in [0, 0.5]: the hue is turned by U(-h, h), in turns of
+            the colour circle. Defaults to 0.2.
+        probability: Float in [0, 1]: how often an image is changed at all.
+            Defaults to 0.8.
+        additive_brightness: If True, U(-b, b) is added, in units of the value
+            range, as in the first version of the reference code. Defaults to
+            False.
+        value_range, seed, **kwargs: See `RandomImageLayer`.
+
+    Call arguments:
+        images, training, index: See `RandomImageLayer`. Three channels, unless
+            `saturation` and `hue` are 0.
+
+    Returns:
+        float32 tensor of the images' shape.
+
+    Raises:
+        ValueError: If a strength or the probability is out of its range, or if
+            the images have other than three channels and `saturation` or `hue`
+            is not 0.
+
+    Example:
+        >>> import simclr_keras
+        >>> jitter = simclr_keras.augmentation.RandomColorJitter(
+        ...     0.4, 0.4, 0.4, 0.1, seed=1
+        ... )
+        >>> views = jitter(keras.random.uniform((8, 32, 32, 3)) * 255)
+
+    Reference:
+        - [Chen et al., 2020](https://arxiv.org/abs/2002.05709), Appendix A:
+          strengths 0.8 s, 0.8 s, 0.8 s and 0.2 s, s = 1 for ImageNet, 0.5 for
+          CIFAR-10. Multiplied brightness is of the SimCLRv2 code.
+    """
+
+    def __init__(
+        self,
+        brightness=0.8,
+        contrast=0.8,
+        saturation=0.8,
+        hue=0.2,
+        probability=0.8,
+        additive_brightness=False,
+        value_range=(0, 255),
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(value_range=value_range, seed=seed, **kwargs)
+        for name, value in (
+            ("brightness", brightness),
+            ("contrast", contrast),
+            ("saturation", saturation),
+        ):
+            if not value >= 0:
+                raise ValueError(
+                    f"`{name}` must be a number >= 0. Received: "
+                    f"{name}={value!r}."
+                )
+        if not 0 <= hue <= 0.5:
+            raise ValueError(
+                "`hue` must lie in [0, 0.5], in turns of the colour circle. "
+                f"Received: hue={hue!r}."
+            )
+        check_probability("probability", probability)
+        self.brightness = brightness
+        self.contrast = contrast
+        self.saturation = saturation
+        self.hue = hue
+        self.probability = probability
+        self.additive_brightness = additive_brightness
+
+    def parameters(self, shape, uniform):
+        u = uniform(9)  # (B, 9)
+        applied = u[:, 8] < self.probability
+
+        def scale(column, strength):
+            low, high = max(0.0, 1.0 - strength), 1.0 + strength
+            drawn = low + u[:, column] * (high - low)
+            return ops.where(applied, drawn, 1.0)
+
+        def shift(column, strength):
+            drawn = (2.0 * u[:, column] - 1.0) * strength
+            return ops.where(applied, drawn, 0.0)
+
+        brightness = shift if self.additive_brightness else scale
+        return {
+            "brightness": brightness(0, self.brightness),
+            "contrast": scale(1, self.contrast),
+            "saturation": scale(2, self.saturation),
+            "hue": shift(3, self.hue),
+            # Sorting four random numbers makes every order as likely.
+            "order": ops.cast(ops.argsort(u[:, 4:8], axis=1), "int32"),
+        }
+
+    def transform(self, images, brightness, contrast, saturation, hue, order):
+        """Applies the four operations of each image in its order.
+
+        Args:
+            images: Float tensor (B, H, W, C) in [0, 1].
+            brightness: Float tensor (B,), factors (or numbers to add).
+            contrast: Float tensor (B,), factors.
+            saturation: Float tensor (B,), factors.
+            hue: Float tensor (B,), turns.
+            order: int32 tensor (B, 4): which operation comes first, second,
+                third and last; 0 brightness, 1 contrast, 2 saturation, 3 hue.
+
+        Returns:
+            Float tensor (B, H, W, C) in [0, 1].
+        """
+        if self.saturation or self.hue:
+            functional.check_three_channels(images, type(self).__name__)
+
+        def affine_round(images, operation):
+            # Brightness, contrast and saturation all scale about some point,
+            # x -> point + (x - point) scale, so that one round serves three
+            # kinds of images: (B,) `operation` says which, 3 is none.
+            def pick(kind, value, otherwise):
+                mask = per_image(operation == kind)
+                return ops.where(mask, value, otherwise)
+
+            point = pick(
+                _CONTRAST, ops.mean(images, axis=(1, 2), keepdims=True), 0.0
+            )
+            scale = pick(_CONTRAST, per_image(contrast), 1.0)
+            if self.saturation:
+                value = ops.max(images, axis=-1, keepdims=True)
+                point = pick(_SATURATION, value, point)
+                stretched = functional.saturation_scale(
+                    images, value, per_image(saturation)
+                )
+                scale = pick(_SATURATION, stretched, scale)
+            if self.additive_brightness:
+                added = pick(_BRIGHTNESS, per_image(brightness), 0.0)
+            else:
+                scale = pick(_BRIGHTNESS, per_image(brightness), scale)
+                added = 0.0
+            return ops.clip(point + (images - point) * scale + added, 0.0, 1.0)
+
+        if not self.hue:
+            for place in range(4):
+                images = affine_round(images, order[:, place])
+            return images
+        # Hue is the dear one. It comes once, for all images, between the
+        # operations that come before it and those that come after.
+        hue_place = ops.argmax(ops.cast(order == _HUE, "int32"), axis=1)
+        for place in range(3):
+            operation = ops.where(place < hue_place, order[:, place], _HUE)
+            images = affine_round(images, operation)
+        images = ops.clip(functional.adjust_hue(images, hue), 0.0, 1.0)
+        for place in range(1, 4):
+            operation = ops.where(place > hue_place, order[:, place], _HUE)
+            images = affine_round(images, operation)
+        return images
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "brightness": self.brightness,
+            "contrast": self.contrast,
+            "saturation": self.saturation,
+            "hue": self.hue,
+            "probability": self.probability,
+            "additive_brightness": self.additive_brightness,
+        }

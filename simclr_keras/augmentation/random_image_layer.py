@@ -1,0 +1,189 @@
+"""The base class of the layers that draw an augmentation for each image."""
+
+import zlib
+
+import keras
+from keras import ops
+
+from simclr_keras import distribution
+from simclr_keras.augmentation import counter_random
+
+
+class RandomImageLayer(keras.layers.Layer):
+    """A layer that changes every image of a batch by a draw of its own.
+
+    `draw` gives the parameters, one row an image, and `transform` applies
+    them, so that a draw can be kept and replayed. A subclass implements
+    `parameters`, which makes them out of uniform numbers, and `transform`.
+
+    What an image gets follows from the seed, the number of the call, and the
+    image's index in the global batch alone, and is the same in eager mode, in
+    a graph, under XLA and on every backend. Under `tf.distribute` the replicas
+    draw what one device would.
+
+    Args:
+        value_range: Pair of numbers (low, high): the range of the images,
+            before and after. Defaults to (0, 255).
+        seed: Integer or None. Layers of different classes with the same seed
+            draw independently. None takes a seed from
+            `keras.utils.set_random_seed`'s generator. Defaults to None.
+        **kwargs: Of `keras.layers.Layer`. The `dtype` defaults to float32
+            under every global policy: eight bits of mantissa are too few for
+            an image.
+
+    Call arguments:
+        images: Tensor (B, H, W, C) or (H, W, C), integer or float, with values
+            in `value_range`.
+        training: Whether to draw; otherwise the images pass unchanged.
+            Defaults to True outside a model, as in Keras's image layers.
+        index: int32 tensor (B,), each image's index in the global batch, for
+            those who cut a batch themselves. Defaults to the order in the
+            batch, counted over all replicas.
+
+    Returns:
+        float32 tensor of the images' rank, in `value_range`.
+    """
+
+    def __init__(self, value_range=(0, 255), seed=None, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        # Cast by hand: autocasting would leave integers as they are.
+        super().__init__(autocast=False, **kwargs)
+        self.value_range = standardize_value_range(value_range)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True  # No layer here has weights that wait for a shape.
+
+    def draw(self, shape, index=None, key=None):
+        """Draws the parameters of a batch.
+
+        Args:
+            shape: The shape (B, H, W, C) of the images, as `ops.shape` gives
+                it.
+            index: As in the call.
+            key: Integer tensor (2,): the seed and the number of the draw.
+                Defaults to the layer's own, which moves on by one.
+
+        Returns:
+            Dictionary of tensors with B rows: the arguments of `transform`.
+        """
+        if index is None:
+            index = distribution.sample_index(shape[0])
+        if key is None:
+            key = self.seed_generator.next()
+        # The stream keeps layers that were given the same key apart.
+        stream = zlib.crc32(type(self).__name__.encode()) % 2**11
+
+        def uniform(count):
+            return counter_random.uniform(key, index, count, stream)
+
+        return self.parameters(shape, uniform)
+
+    def parameters(self, shape, uniform):
+        """Makes the parameters out of uniform numbers.
+
+        Args:
+            shape: The shape (B, H, W, C) of the images.
+            uniform: Function that gives, for a count, that many numbers in
+                [0, 1) for each image: a float32 tensor (B, count). To be
+                called once.
+
+        Returns:
+            As `draw`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `parameters(shape, "
+            "uniform)`."
+        )
+
+    def transform(self, images, **parameters):
+        """Applies what `draw` gave to float images (B, H, W, C) in [0, 1]."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `transform(images, ...)`."
+        )
+
+    def call(self, images, training=True, index=None):
+        images = ops.cast(images, self.compute_dtype)
+        if not training:
+            return images
+        unbatched = len(images.shape) == 3
+        if unbatched:
+            images = images[None]
+        elif len(images.shape) != 4:
+            raise ValueError(
+                f"{type(self).__name__} takes images (B, H, W, C) or one image "
+                f"(H, W, C). Received: images.shape={tuple(images.shape)}."
+            )
+        images = self.apply(images, index)
+        return images[0] if unbatched else images
+
+    def apply(self, images, index=None, key=None):
+        """Draws for and transforms images (B, H, W, C) in `value_range`.
+
+        With an index and a key this is a function of its arguments: the same
+        call gives the same views.
+        """
+        parameters = self.draw(ops.shape(images), index, key)
+        low, high = self.value_range
+        images = ops.cast(images, self.compute_dtype)
+        if (low, high) == (0, 1):
+            return self.transform(images, **parameters)
+        images = (images - low) / (high - low)
+        return self.transform(images, **parameters) * (high - low) + low
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def save_own_variables(self, store):
+        # Keras leaves the state of generators out of its files; with it a
+        # resumed run draws what the uninterrupted one would have drawn.
+        store["seed_generator_state"] = ops.convert_to_numpy(
+            self.seed_generator.state
+        )
+
+    def load_own_variables(self, store):
+        self.seed_generator.state.assign(store["seed_generator_state"])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "value_range": self.value_range,
+            "seed": self.seed,
+        }
+
+
+def standardize_value_range(value_range):
+    """Returns `value_range` as a pair of numbers (low, high), low < high."""
+    pair = tuple(value_range)
+    if len(pair) != 2 or not pair[0] < pair[1]:
+        raise ValueError(
+            "`value_range` must be a pair (low, high) with low < high, such as "
+            f"(0, 255) or (0, 1). Received: value_range={value_range!r}."
+        )
+    return pair
+
+
+def standardize_range(name, values, low=None, high=None):
+    """Returns a pair (smallest, largest), checked against limits."""
+    pair = tuple(values)
+    if (
+        len(pair) != 2
+        or not pair[0] <= pair[1]
+        or (low is not None and not pair[0] >= low)
+        or (high is not None and not pair[1] <= high)
+    ):
+        limits = "" if low is None else f", not below {low}"
+        limits += "" if high is None else f", not above {high}"
+        raise ValueError(
+            f"`{name}` must be a pair (smallest, largest){limits}. Received: "
+            f"{name}={values!r}."
+        )
+    return pair
+
+
+def check_probability(name, value):
+    """Raises a `ValueError` unless `value` lies in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(
+            f"`{name}` must be a probability in [0, 1]. Received: "
+            f"{name}={value!r}."
+        )

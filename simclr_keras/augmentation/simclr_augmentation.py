@@ -1,0 +1,208 @@
+"""The augmentation of SimCLR: the paper's operators in the paper's order."""
+
+import keras
+
+from simclr_keras import distribution
+from simclr_keras.augmentation.center_crop_and_resize import CenterCropAndResize
+from simclr_keras.augmentation.random_color_jitter import RandomColorJitter
+from simclr_keras.augmentation.random_gaussian_blur import RandomGaussianBlur
+from simclr_keras.augmentation.random_grayscale import RandomGrayscale
+from simclr_keras.augmentation.random_horizontal_flip import (
+    RandomHorizontalFlip,
+)
+from simclr_keras.augmentation.random_image_layer import RandomImageLayer
+from simclr_keras.augmentation.random_resized_crop import RandomResizedCrop
+
+# At this size and below the reference evaluates whole images.
+_SMALL_IMAGE = 32
+
+
+@keras.saving.register_keras_serializable(package="simclr_keras")
+class SimCLRAugmentation(RandomImageLayer):
+    """Crop and resize, flip, colour jitter, grayscale, blur: one view.
+
+    Calling it twice on the same images gives two views of each, a positive
+    pair. Images with other than three channels get brightness and contrast but
+    neither saturation, hue nor grayscale, which need colour.
+
+    Args:
+        height, width: Positive integers: the size of the views, in pixels.
+        strength: Number s >= 0 of the colour jitter: brightness, contrast and
+            saturation 0.8 s, hue 0.2 s; 0 is no jitter. Defaults to 1 (the
+            paper's for ImageNet; 0.5 for CIFAR-10).
+        blur: Whether to blur. Defaults to True (the paper's for ImageNet;
+            False for CIFAR-10).
+        flip: Whether to flip left to right; leave it out where left and right
+            mean something, as in digits. Defaults to True.
+        area_range: Of `RandomResizedCrop`. Defaults to (0.08, 1.0).
+        aspect_ratio_range: Of `RandomResizedCrop`. Defaults to (3/4, 4/3).
+        interpolation: Of `RandomResizedCrop`. Defaults to `"bicubic"`.
+        jitter_probability: Float in [0, 1]. Defaults to 0.8.
+        grayscale_probability: Float in [0, 1]. Defaults to 0.2.
+        blur_probability: Float in [0, 1]. Defaults to 0.5.
+        value_range, seed, **kwargs: See `RandomImageLayer`.
+
+    Call arguments:
+        images, training, index: See `RandomImageLayer`.
+
+    Returns:
+        float32 tensor (B, height, width, C) or (height, width, C), in
+        `value_range`. Unless `training`, the images as they are; see
+        `evaluation()`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> import simclr_keras
+        >>> augmentation = simclr_keras.SimCLRAugmentation(
+        ...     32, 32, strength=0.5, blur=False, seed=1
+        ... )
+        >>> images = keras.random.uniform((8, 32, 32, 3)) * 255
+        >>> view_1, view_2 = augmentation(images), augmentation(images)
+
+    Reference:
+        - [Chen et al., 2020](https://arxiv.org/abs/2002.05709), Section 3 and
+          Appendix A; Appendix B.9 for CIFAR-10.
+    """
+
+    def __init__(
+        self,
+        height,
+        width,
+        strength=1.0,
+        blur=True,
+        flip=True,
+        area_range=(0.08, 1.0),
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        interpolation="bicubic",
+        jitter_probability=0.8,
+        grayscale_probability=0.2,
+        blur_probability=0.5,
+        value_range=(0, 255),
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(value_range=value_range, seed=seed, **kwargs)
+        if not strength >= 0:
+            raise ValueError(
+                "`strength` must be a number >= 0. Received: "
+                f"strength={strength!r}."
+            )
+        self.strength = strength
+        self.blur = blur
+        self.flip = flip
+        self.area_range = area_range
+        self.aspect_ratio_range = aspect_ratio_range
+        self.interpolation = interpolation
+        self.jitter_probability = jitter_probability
+        self.grayscale_probability = grayscale_probability
+        self.blur_probability = blur_probability
+        # Each works in [0, 1] and draws with this layer's key.
+        options = {"value_range": (0, 1), "seed": seed}
+        self.crop = RandomResizedCrop(
+            height,
+            width,
+            area_range=area_range,
+            aspect_ratio_range=aspect_ratio_range,
+            interpolation=interpolation,
+            name="crop",
+            **options,
+        )
+        self.height, self.width = self.crop.height, self.crop.width
+        self.horizontal_flip = RandomHorizontalFlip(
+            name="horizontal_flip", **options
+        )
+        self.color_jitter = RandomColorJitter(
+            name="color_jitter",
+            brightness=0.8 * strength,
+            contrast=0.8 * strength,
+            saturation=0.8 * strength,
+            hue=min(0.2 * strength, 0.5),  # half a turn is every hue
+            probability=jitter_probability,
+            **options,
+        )
+        self.light_jitter = RandomColorJitter(
+            name="light_jitter",
+            brightness=0.8 * strength,
+            contrast=0.8 * strength,
+            saturation=0.0,
+            hue=0.0,
+            probability=jitter_probability,
+            **options,
+        )
+        self.grayscale = RandomGrayscale(
+            grayscale_probability, name="grayscale", **options
+        )
+        self.gaussian_blur = RandomGaussianBlur(
+            probability=blur_probability, name="gaussian_blur", **options
+        )
+
+    def operators(self, channels):
+        """The layers that images with so many channels pass, in order."""
+        colored = channels in (3, None)
+        layers = [self.crop]
+        if self.flip:
+            layers.append(self.horizontal_flip)
+        if self.strength:
+            layers.append(self.color_jitter if colored else self.light_jitter)
+        if colored:
+            layers.append(self.grayscale)
+        if self.blur:
+            layers.append(self.gaussian_blur)
+        return layers
+
+    def draw(self, shape, index=None, key=None):
+        if index is None:
+            index = distribution.sample_index(shape[0])
+        if key is None:
+            key = self.seed_generator.next()
+        parameters = {}
+        for layer in self.operators(shape[3]):
+            parameters[layer.name] = layer.draw(shape, index, key)
+            shape = layer.compute_output_shape(tuple(shape))
+        return parameters
+
+    def transform(self, images, **parameters):
+        """Applies the operators in their order to images in [0, 1]."""
+        for layer in self.operators(images.shape[-1]):
+            images = layer.transform(images, **parameters[layer.name])
+        return images
+
+    def evaluation(self):
+        """The layer that prepares images for evaluation as these are trained.
+
+        Images of another size are cut to their middle, 0.875 of the side, and
+        resized to (`height`, `width`); for views of 32 pixels or less they are
+        only resized, as in the reference.
+
+        Returns:
+            A `CenterCropAndResize`.
+        """
+        small = max(self.height, self.width) <= _SMALL_IMAGE
+        return CenterCropAndResize(
+            self.height,
+            self.width,
+            crop_proportion=1.0 if small else 0.875,
+            interpolation=self.interpolation,
+            value_range=self.value_range,
+        )
+
+    def compute_output_shape(self, input_shape):
+        return self.crop.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "height": self.height,
+            "width": self.width,
+            "strength": self.strength,
+            "blur": self.blur,
+            "flip": self.flip,
+            "area_range": self.area_range,
+            "aspect_ratio_range": self.aspect_ratio_range,
+            "interpolation": self.interpolation,
+            "jitter_probability": self.jitter_probability,
+            "grayscale_probability": self.grayscale_probability,
+            "blur_probability": self.blur_probability,
+        }

@@ -1,0 +1,99 @@
+"""How well a view finds the other view of its image."""
+
+import keras
+from keras import ops
+
+from simclr_keras import distribution
+from simclr_keras.losses.nt_xent import check_projections
+
+
+class _ContrastiveMetric(keras.metrics.Mean):
+    """A mean over the first views of what their similarities say."""
+
+    def update_state(self, z_i, z_j, sample_weight=None):
+        """Adds a batch.
+
+        Args:
+            z_i: Float tensor (N, D): projections of the first views.
+            z_j: Float tensor (N, D): projections of the second views.
+            sample_weight: Float tensor (N,) or None.
+        """
+        z_i = ops.cast(z_i, self.dtype)
+        z_j = ops.cast(z_j, self.dtype)
+        check_projections(z_i, z_j)
+        candidates = distribution.all_gather(ops.normalize(z_j, axis=-1))
+        similarities = ops.matmul(  # (n, N)
+            ops.normalize(z_i, axis=-1), ops.transpose(candidates)
+        )
+        partner = distribution.sample_index(ops.shape(z_i)[0])
+        return super().update_state(
+            self.values(similarities, partner), sample_weight
+        )
+
+
+@keras.saving.register_keras_serializable(package="simclr_keras")
+class ContrastiveAccuracy(_ContrastiveMetric):
+    """Share of first views whose nearest second view is of the same image.
+
+    Only the N x N block between first and second views is looked at, as in
+    Google's code: chance is 1 / N, over the images of all replicas.
+
+    Args:
+        name: Name of the metric.
+        dtype: Of the computation.
+
+    Example:
+        >>> import simclr_keras
+        >>> accuracy = simclr_keras.metrics.ContrastiveAccuracy()
+        >>> accuracy.update_state(keras.ops.eye(4), keras.ops.eye(4))
+        >>> float(accuracy.result())
+        1.0
+    """
+
+    def __init__(self, name="contrastive_accuracy", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+
+    def values(self, similarities, partner):
+        nearest = ops.cast(ops.argmax(similarities, axis=-1), "int32")
+        return ops.cast(nearest == partner, self.dtype)
+
+
+@keras.saving.register_keras_serializable(package="simclr_keras")
+class ContrastiveEntropy(_ContrastiveMetric):
+    """Entropy of the softmax of a first view's similarities, in nats.
+
+    Over the N x N block between first and second views, as in Google's code:
+    log N when all second views look alike, near 0 when one stands out.
+
+    Args:
+        temperature: Positive number that divides the cosines; that of the
+            loss. Defaults to 0.1.
+        name: Name of the metric.
+        dtype: Of the computation.
+
+    Raises:
+        ValueError: If `temperature` is not positive.
+
+    Example:
+        >>> import simclr_keras
+        >>> entropy = simclr_keras.metrics.ContrastiveEntropy(temperature=0.5)
+        >>> entropy.update_state(keras.ops.ones((4, 2)), keras.ops.ones((4, 2)))
+        >>> round(float(entropy.result()), 4)  # log 4
+        1.3863
+    """
+
+    def __init__(self, temperature=0.1, name="contrastive_entropy", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        if not temperature > 0:
+            raise ValueError(
+                "`temperature` must be a positive number. Received: "
+                f"temperature={temperature!r}."
+            )
+        self.temperature = temperature
+
+    def values(self, similarities, partner):
+        log_p = ops.log_softmax(similarities / self.temperature, axis=-1)
+        return -ops.sum(ops.exp(log_p) * log_p, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}

@@ -1,0 +1,9 @@
+"""LARS and the learning rate it is used with."""
+
+from simclr_keras.optimizers.lars import LARS
+from simclr_keras.optimizers.learning_rate import (
+    WarmupCosineDecay,
+    scaled_learning_rate,
+)
+
+__all__ = ["LARS", "WarmupCosineDecay", "scaled_learning_rate"]

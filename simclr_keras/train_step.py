@@ -1,0 +1,181 @@
+"""How one step is taken, on each backend.
+
+What SimCLR computes for a batch stands in `SimCLRModel.compute_loss`. On JAX
+and PyTorch Keras's own step trains with it, once it is told not to call the
+model on the images first: the loss makes its own views. On TensorFlow the step
+is written out, so that it can check values and compile the augmentation.
+"""
+
+import sys
+
+import keras
+
+from simclr_keras import distribution, inputs
+from simclr_keras.augmentation import RandomImageLayer
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+elif keras.backend.backend() == "torch":
+    import torch
+
+
+class TensorFlowTrainStep:
+    """Steps of `tf.GradientTape`."""
+
+    def train_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x, y, sample_weight=sample_weight)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
+        return self._log(loss, x)
+
+    def test_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        loss = self.compute_loss(
+            x, y, sample_weight=sample_weight, training=False
+        )
+        return self._log(loss, x)
+
+    def _log(self, loss, x):
+        self.loss_tracker.update_state(
+            distribution.unscale_loss(loss),
+            sample_weight=tf.shape(keras.tree.flatten(x)[0])[0],
+        )
+        return self.get_metrics_result()
+
+    def augment(self, images):
+        # On a CPU, XLA makes these many small operations two to three times as
+        # fast. What it compiles is a function of its arguments: in a replica
+        # it must not hold variables, which belong to one replica.
+        if not self._compiles_augmentation():
+            return super().augment(images)
+        if self._compiled_augmentation is None:
+            self._compiled_augmentation = tf.function(
+                self.augmentation.apply, jit_compile=True, autograph=False
+            )
+        views = self._compiled_augmentation(
+            images,
+            distribution.sample_index(tf.shape(images)[0]),
+            self.augmentation.seed_generator.next(),
+        )
+        shape = self.augmentation.compute_output_shape(tuple(images.shape))
+        return tf.ensure_shape(views, shape)
+
+    _compiled_augmentation = None
+
+    def _compiles_augmentation(self):
+        return (
+            isinstance(self.augmentation, RandomImageLayer)
+            and not tf.executing_eagerly()
+            and sys.platform != "darwin"  # TensorFlow has no XLA there.
+        )
+
+    def assert_values(self, batch):
+        """Stops at the batch whose values are wrong, before it is used.
+
+        XLA leaves assertions out.
+        """
+        low, high = self.value_range
+        slack = inputs.range_slack(self.value_range)
+        for key in (inputs.IMAGE, *inputs.VIEWS):
+            if key in batch:
+                images = tf.cast(batch[key], tf.float32)
+                # Written so that NaN fails.
+                inside = (images >= low - slack) & (images <= high + slack)
+                tf.debugging.assert_equal(
+                    tf.reduce_all(inside),
+                    True,
+                    inputs.out_of_range_message(self.value_range),
+                )
+        images = batch.get(inputs.IMAGE, batch.get(inputs.VIEWS[0]))
+        if distribution.num_replicas() == 1 and images.shape[0] is None:
+            tf.debugging.assert_greater(
+                tf.shape(images)[0], 1, inputs.SINGLE_IMAGE
+            )
+        if self.num_classes is not None and inputs.LABEL in batch:
+            labels = tf.cast(batch[inputs.LABEL], tf.float32)
+            tf.debugging.assert_equal(
+                tf.reduce_all((labels >= 0) & (labels < self.num_classes)),
+                True,
+                inputs.label_message(self.num_classes),
+            )
+
+
+class _KerasTrainStep:
+    """What JAX and PyTorch share: no assertions inside a step."""
+
+    def assert_values(self, batch):
+        pass
+
+
+class JAXTrainStep(_KerasTrainStep):
+    """Keras's step with a loss that calls the model itself."""
+
+    def compute_loss_and_updates(
+        self,
+        trainable_variables,
+        non_trainable_variables,
+        metrics_variables,
+        x,
+        y,
+        sample_weight,
+        training=False,
+        optimizer_variables=None,
+    ):
+        loss, variables = self.stateless_compute_loss(
+            trainable_variables,
+            non_trainable_variables,
+            metrics_variables,
+            x=x,
+            y=y,
+            sample_weight=sample_weight,
+            training=training,
+        )
+        _, non_trainable_variables, metrics_variables = variables
+        scaled_loss = loss
+        if training:
+            mapping = list(zip(self.optimizer.variables, optimizer_variables))
+            with keras.StatelessScope(state_mapping=mapping):
+                scaled_loss = self.optimizer.scale_loss(loss)
+        return scaled_loss, (
+            loss,
+            None,
+            non_trainable_variables,
+            metrics_variables,
+        )
+
+
+class TorchTrainStep(_KerasTrainStep):
+    """Keras's step with a loss that calls the model itself."""
+
+    def train_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self.zero_grad()
+        loss = self.compute_loss(x, y, sample_weight=sample_weight)
+        self.optimizer.scale_loss(loss).backward()
+        variables = self.trainable_variables
+        with torch.no_grad():
+            self.optimizer.apply([v.value.grad for v in variables], variables)
+        return self._log(loss, x)
+
+    def test_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        loss = self.compute_loss(
+            x, y, sample_weight=sample_weight, training=False
+        )
+        return self._log(loss, x)
+
+    def _log(self, loss, x):
+        self.loss_tracker.update_state(
+            loss, sample_weight=keras.tree.flatten(x)[0].shape[0]
+        )
+        return self.get_metrics_result()
+
+
+TrainStep = {
+    "tensorflow": TensorFlowTrainStep,
+    "jax": JAXTrainStep,
+    "torch": TorchTrainStep,
+}[keras.backend.backend()]
