@@ -22,25 +22,33 @@ def num_replicas():
 
 
 def synchronizes(synchronized):
-    """Resolves the `synchronized` argument of the layers that normalize.
+    """Resolves the `synchronized` argument of what normalizes by batches.
 
     Args:
-        synchronized: True, False, or None for what the backend can do.
+        synchronized: None for the best the backend offers, or a boolean.
 
     Returns:
-        Whether batch norm takes its statistics over all replicas.
+        Whether batch norm shares its statistics between replicas. None is True
+        on TensorFlow, where `tf.distribute` would otherwise leave each replica
+        its own, and False elsewhere, where a batch is the global one already.
 
     Raises:
-        ValueError: If it is True on a backend other than TensorFlow, where
-            Keras cannot; there, the batch is the global one already.
+        TypeError: If `synchronized` is neither None nor a boolean.
+        ValueError: If it is True on a backend other than TensorFlow.
     """
-    if synchronized and not tf:
-        raise ValueError(
-            "`synchronized=True` needs the TensorFlow backend. Received it on "
-            f"{keras.backend.backend()!r}, where every batch is the global "
-            "one already; leave it at None."
+    if synchronized is not None and not isinstance(synchronized, bool):
+        raise TypeError(
+            "`synchronized` must be None, True or False. "
+            f"Received: synchronized={synchronized!r}."
         )
-    return bool(tf) if synchronized is None else synchronized
+    backend = keras.config.backend()
+    if synchronized and backend != "tensorflow":
+        raise ValueError(
+            "`synchronized=True` needs the TensorFlow backend. Received: "
+            f"synchronized={synchronized} on the {backend} backend. Use "
+            "`synchronized=None`, which is right on every backend."
+        )
+    return backend == "tensorflow" if synchronized is None else synchronized
 
 
 def sample_index(batch_size):

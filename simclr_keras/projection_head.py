@@ -3,6 +3,7 @@
 import keras
 
 from simclr_keras import distribution
+from simclr_keras.encoders.layers import batch_norm
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -75,6 +76,7 @@ class ProjectionHead(keras.layers.Layer):
                 '`kind` must be one of "nonlinear", "linear" or "none". '
                 f"Received: kind={kind!r}."
             )
+        distribution.synchronizes(synchronized)
         self.output_dim = output_dim
         self.num_layers = num_layers
         self.hidden_dim = hidden_dim
@@ -120,11 +122,9 @@ class ProjectionHead(keras.layers.Layer):
         )
 
     def _batch_norm(self, name, center=True):
-        return keras.layers.BatchNormalization(
-            momentum=0.9,
-            epsilon=1e-5,
+        return batch_norm(
+            self.synchronized,
             center=center,
-            synchronized=distribution.synchronizes(self.synchronized),
             dtype=self.dtype_policy,
             name=name,
         )

@@ -64,6 +64,11 @@ class CenterCropAndResize(keras.layers.Layer):
     def call(self, images):
         images = ops.cast(images, self.compute_dtype)
         unbatched = len(images.shape) == 3
+        if not unbatched and len(images.shape) != 4:
+            raise ValueError(
+                "CenterCropAndResize takes images (B, H, W, C) or one image "
+                f"(H, W, C). Received: images.shape={tuple(images.shape)}."
+            )
         images = functional.center_crop_and_resize(
             images[None] if unbatched else images,
             (self.height, self.width),

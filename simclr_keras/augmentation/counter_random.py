@@ -67,7 +67,11 @@ def uniform(key, index, count, stream=0):
         (key[0], key[1]), (ops.cast(index, "int32")[:, None], number[None, :])
     )
     bits = ops.concatenate(words, axis=1)[:, :count]  # (B, count)
-    return ops.cast(_shift_right(bits, 8), "float32") * 2.0**-24
+    halves = ops.stack([_shift_right(bits, 20), _shift_right(bits, 8) & 0xFFF])
+    scales = ops.reshape(ops.array([2.0**-12, 2.0**-24]), (2, 1, 1))
+    # XLA repeats cheap operations for every pixel that they end up in, but
+    # not a sum: written so, the hash is computed once an image.
+    return ops.sum(ops.cast(halves, "float32") * scales, axis=0)
 
 
 def _rotate_left(x, distance):

@@ -72,23 +72,21 @@ def adjust_saturation(images, factor):
     Raises:
         ValueError: If the images do not have three channels.
     """
-    check_three_channels(images, "adjust_saturation")
+    check_three_channels(images.shape[-1], "adjust_saturation")
     value = ops.max(images, axis=-1, keepdims=True)
-    scale = saturation_scale(images, value, per_image(factor))
+    chroma = value - ops.min(images, axis=-1, keepdims=True)
+    scale = saturation_scale(value, chroma, per_image(factor))
     return value + (images - value) * scale
 
 
-def saturation_scale(images, value, factor):
-    """The scale about `value` that multiplies the saturation by `factor`.
+def saturation_scale(value, chroma, factor):
+    """The scale about V = max(RGB) that multiplies the saturation by `factor`.
 
-    HSV has S = (V - min) / V, so with hue and V kept, S -> min(f S, 1) moves
-    every channel by x -> V + (x - V) min(f, 1 / S).
+    HSV has S = chroma / V, so with hue and V kept, S -> min(factor S, 1) moves
+    every channel by x -> V + (x - V) min(factor, 1 / S). Gray stays gray.
     """
-    chroma = value - ops.min(images, axis=-1, keepdims=True)
-    gray = chroma <= 0
-    return ops.minimum(factor, value / ops.where(gray, 1.0, chroma)) * ops.cast(
-        ops.logical_not(gray), images.dtype
-    )
+    safe = ops.where(chroma > 0, chroma, 1.0)
+    return ops.where(chroma > 0, ops.minimum(factor, value / safe), 0.0)
 
 
 def adjust_hue(images, delta):
@@ -107,13 +105,18 @@ def adjust_hue(images, delta):
     Raises:
         ValueError: If the images do not have three channels.
     """
-    check_three_channels(images, "adjust_hue")
-    red, green, blue = images[..., 0], images[..., 1], images[..., 2]
+    check_three_channels(images.shape[-1], "adjust_hue")
+    return turn_hue(images, per_image(delta), axis=-1)
+
+
+def turn_hue(images, delta, axis):
+    """`adjust_hue` with the channels along `axis` and `delta` of any shape."""
+    red, green, blue = ops.split(images, 3, axis=axis)
     value = ops.maximum(ops.maximum(red, green), blue)
     chroma = value - ops.minimum(ops.minimum(red, green), blue)
     safe = ops.where(chroma > 0, chroma, 1.0)
     # The hue in sixths of a turn: 0 red, 2 green, 4 blue. Gray has hue 0.
-    hue = ops.where(
+    hue = 6.0 * delta + ops.where(
         value == red,
         (green - blue) / safe,
         ops.where(
@@ -122,17 +125,19 @@ def adjust_hue(images, delta):
             4.0 + (red - green) / safe,
         ),
     )
-    hue = hue + 6.0 * ops.reshape(delta, (-1, 1, 1))
 
     def channel(offset):
         # The channel as a trapezoid of the hue: V on two sixths of the circle
         # around its own colour, V - chroma opposite, straight lines between.
-        sixth = ops.mod(hue + offset, 6.0)
+        sixth = hue + offset
+        sixth = sixth - 6.0 * ops.floor(sixth / 6.0)
         return value - chroma * ops.clip(
             ops.minimum(sixth, 4.0 - sixth), 0.0, 1.0
         )
 
-    return ops.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
+    return ops.concatenate(
+        [channel(5.0), channel(3.0), channel(1.0)], axis=axis
+    )
 
 
 def rgb_to_grayscale(images):
@@ -147,9 +152,14 @@ def rgb_to_grayscale(images):
     Raises:
         ValueError: If the images do not have three channels.
     """
-    check_three_channels(images, "rgb_to_grayscale")
-    weights = ops.convert_to_tensor(_LUMA, dtype=images.dtype)
-    return ops.sum(images * weights, axis=-1, keepdims=True)
+    check_three_channels(images.shape[-1], "rgb_to_grayscale")
+    return luma(images, axis=-1)
+
+
+def luma(images, axis):
+    """The weighted sum of the three channels along `axis`, which stays."""
+    channels = ops.split(images, 3, axis=axis)
+    return sum(weight * x for weight, x in zip(_LUMA, channels))
 
 
 def gaussian_blur(images, sigma, kernel_size):
@@ -164,24 +174,7 @@ def gaussian_blur(images, sigma, kernel_size):
     Returns:
         Float tensor (B, H, W, C).
     """
-    sigma = ops.reshape(sigma, (-1, 1, 1))
-    reach = kernel_size // 2
-
-    def band(size):
-        distance = ops.arange(size)[:, None] - ops.arange(size)[None, :]
-        squares = ops.cast(distance * distance, images.dtype)
-        weights = ops.exp(-squares / (2 * sigma**2))
-        return ops.where(ops.abs(distance) <= reach, weights, 0.0)
-
-    # The sum over all taps, those that fall beyond the border included.
-    taps = ops.cast(ops.arange(-reach, reach + 1), images.dtype)
-    total = ops.sum(
-        ops.exp(-(taps**2) / (2 * sigma**2)), axis=-1, keepdims=True
-    )
-    _, height, width, _ = ops.shape(images)
-    return _transform_rows_and_columns(
-        images, band(height) / total, band(width) / total
-    )
+    return from_planes(blur_planes(to_planes(images), sigma, kernel_size))
 
 
 def crop_and_resize(
@@ -221,13 +214,9 @@ def crop_and_resize(
         >>> tuple(views.shape)
         (2, 24, 24, 3)
     """
-    out_height, out_width = standardize_size(size)
-    check_interpolation(interpolation)
-    _, rows, columns, _ = ops.shape(images)
-    return _transform_rows_and_columns(
-        images,
-        _resize_matrix(rows, top, height, out_height, interpolation),
-        _resize_matrix(columns, left, width, out_width, interpolation),
+    box = (top, left, height, width)
+    return from_planes(
+        resize_planes(to_planes(images), *box, size, interpolation)
     )
 
 
@@ -268,6 +257,68 @@ def center_crop_and_resize(
     return crop_and_resize(images, *box, (out_height, out_width), interpolation)
 
 
+def to_planes(images):
+    """Images (B, H, W, C) as rows of channels, (B, H, C, W).
+
+    In this layout the row and the column product need nothing moved, and a
+    channel's pixels lie side by side, as vector units want them.
+    """
+    return ops.transpose(images, (0, 1, 3, 2))
+
+
+def from_planes(planes):
+    """Undoes `to_planes`."""
+    return ops.transpose(planes, (0, 1, 3, 2))
+
+
+def blur_planes(planes, sigma, kernel_size):
+    """`gaussian_blur` of planes (B, H, C, W)."""
+    sigma = ops.reshape(sigma, (-1, 1, 1))
+    reach = kernel_size // 2
+
+    def band(size):  # -> (B, size, size)
+        distance = ops.arange(size)[:, None] - ops.arange(size)[None, :]
+        squares = ops.cast(distance * distance, planes.dtype)
+        weights = ops.exp(-squares / (2 * sigma**2))
+        return ops.where(ops.abs(distance) <= reach, weights, 0.0)
+
+    # The sum over all taps, those that fall beyond the border included.
+    taps = ops.cast(ops.arange(-reach, reach + 1), planes.dtype)
+    total = ops.sum(
+        ops.exp(-(taps**2) / (2 * sigma**2)), axis=-1, keepdims=True
+    )
+    _, height, _, width = ops.shape(planes)
+    return _multiply(planes, band(height) / total, band(width) / total)
+
+
+def resize_planes(planes, top, left, height, width, size, interpolation):
+    """`crop_and_resize` of planes (B, H, C, W)."""
+    out_height, out_width = standardize_size(size)
+    check_interpolation(interpolation)
+    _, rows, _, columns = ops.shape(planes)
+    return _multiply(
+        planes,
+        _resize_matrix(rows, top, height, out_height, interpolation),
+        _resize_matrix(columns, left, width, out_width, interpolation),
+    )
+
+
+def _multiply(planes, row_matrix, column_matrix):
+    """Multiplies planes by a matrix (B, h, H) and another (B, w, W).
+
+    A matrix (1, h, H) serves every image.
+    """
+    _, height, channels, width = ops.shape(planes)
+    out_height = ops.shape(row_matrix)[1]
+    out_width = ops.shape(column_matrix)[1]
+    planes = ops.reshape(planes, (-1, height, channels * width))
+    planes = ops.matmul(row_matrix, planes)  # (B, h, C W)
+    planes = ops.reshape(planes, (-1, out_height * channels, width))
+    column_matrix = ops.transpose(column_matrix, (0, 2, 1))
+    planes = ops.matmul(planes, column_matrix)  # (B, h C, w)
+    return ops.reshape(planes, (-1, out_height, channels, out_width))
+
+
 def per_image(values):
     """Reshapes one number an image, (B,), to (B, 1, 1, 1)."""
     return ops.reshape(values, (-1, 1, 1, 1))
@@ -275,7 +326,7 @@ def per_image(values):
 
 def standardize_size(size):
     """Returns `size` as a pair of positive integers (height, width)."""
-    pair = (size, size) if isinstance(size, int) else tuple(size)
+    pair = tuple(size) if hasattr(size, "__len__") else (size, size)
     if len(pair) != 2 or not all(isinstance(x, int) and x > 0 for x in pair):
         raise ValueError(
             "`size` must be a positive integer or a pair (height, width) of "
@@ -302,35 +353,15 @@ def check_crop_proportion(crop_proportion):
         )
 
 
-def check_three_channels(images, who):
+def check_three_channels(channels, who):
     """Raises a `ValueError` if the images are known not to be RGB."""
-    channels = images.shape[-1]
     if channels is not None and channels != 3:
         raise ValueError(
-            f"{who} needs images with three channels (RGB). Received: "
-            f"images.shape={tuple(images.shape)}. Leave it out for images "
-            "without colour; brightness, contrast, crop, flip and blur work "
-            "on any number of channels."
+            f"{who} needs images with three channels (RGB). Received images "
+            f"with {channels}. Leave it out for images without colour; "
+            "brightness, contrast, crop, flip and blur work on any number of "
+            "channels."
         )
-
-
-def _transform_rows_and_columns(images, row_matrix, column_matrix):
-    """Multiplies each image by a matrix (B, h, H) and another (B, w, W).
-
-    A matrix (1, h, H) serves every image.
-    """
-    _, height, width, channels = ops.shape(images)
-    out_height, out_width = row_matrix.shape[1], column_matrix.shape[1]
-    out_height = ops.shape(row_matrix)[1] if out_height is None else out_height
-    out_width = ops.shape(column_matrix)[1] if out_width is None else out_width
-    images = ops.reshape(images, (-1, height, width * channels))
-    images = ops.matmul(row_matrix, images)  # (B, h, W C)
-    images = ops.reshape(images, (-1, out_height, width, channels))
-    images = ops.transpose(images, (0, 2, 1, 3))  # (B, W, h, C)
-    images = ops.reshape(images, (-1, width, out_height * channels))
-    images = ops.matmul(column_matrix, images)  # (B, w, h C)
-    images = ops.reshape(images, (-1, out_width, out_height, channels))
-    return ops.transpose(images, (0, 2, 1, 3))  # (B, h, w, C)
 
 
 def _resize_matrix(in_size, start, extent, out_size, interpolation):

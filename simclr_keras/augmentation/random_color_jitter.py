@@ -121,11 +121,13 @@ class RandomColorJitter(RandomImageLayer):
             "order": ops.cast(ops.argsort(u[:, 4:8], axis=1), "int32"),
         }
 
-    def transform(self, images, brightness, contrast, saturation, hue, order):
+    def transform_planes(
+        self, planes, brightness, contrast, saturation, hue, order
+    ):
         """Applies the four operations of each image in its order.
 
         Args:
-            images: Float tensor (B, H, W, C) in [0, 1].
+            planes: Float tensor (B, H, C, W) in [0, 1].
             brightness: Float tensor (B,), factors (or numbers to add).
             contrast: Float tensor (B,), factors.
             saturation: Float tensor (B,), factors.
@@ -134,52 +136,61 @@ class RandomColorJitter(RandomImageLayer):
                 third and last; 0 brightness, 1 contrast, 2 saturation, 3 hue.
 
         Returns:
-            Float tensor (B, H, W, C) in [0, 1].
+            Float tensor (B, H, C, W) in [0, 1].
         """
         if self.saturation or self.hue:
-            functional.check_three_channels(images, type(self).__name__)
+            functional.check_three_channels(
+                planes.shape[2], type(self).__name__
+            )
 
-        def affine_round(images, operation):
+        def affine_round(planes, operation):
             # Brightness, contrast and saturation all scale about some point,
             # x -> point + (x - point) scale, so that one round serves three
-            # kinds of images: (B,) `operation` says which, 3 is none.
+            # kinds of images: (B,) `operation` says which, _HUE is none.
             def pick(kind, value, otherwise):
                 mask = per_image(operation == kind)
                 return ops.where(mask, value, otherwise)
 
-            point = pick(
-                _CONTRAST, ops.mean(images, axis=(1, 2), keepdims=True), 0.0
-            )
+            mean = ops.mean(planes, axis=(1, 3), keepdims=True)
+            point = pick(_CONTRAST, mean, 0.0)
             scale = pick(_CONTRAST, per_image(contrast), 1.0)
+            if not self.additive_brightness:
+                scale = pick(_BRIGHTNESS, per_image(brightness), scale)
             if self.saturation:
-                value = ops.max(images, axis=-1, keepdims=True)
+                value = ops.max(planes, axis=2, keepdims=True)
+                chroma = value - ops.min(planes, axis=2, keepdims=True)
                 point = pick(_SATURATION, value, point)
                 stretched = functional.saturation_scale(
-                    images, value, per_image(saturation)
+                    value, chroma, per_image(saturation)
                 )
                 scale = pick(_SATURATION, stretched, scale)
+            planes = point + (planes - point) * scale
             if self.additive_brightness:
-                added = pick(_BRIGHTNESS, per_image(brightness), 0.0)
-            else:
-                scale = pick(_BRIGHTNESS, per_image(brightness), scale)
-                added = 0.0
-            return ops.clip(point + (images - point) * scale + added, 0.0, 1.0)
+                planes = planes + pick(_BRIGHTNESS, per_image(brightness), 0.0)
+            return ops.clip(planes, 0.0, 1.0)
+
+        def affine_rounds(planes, operations):
+            # A loop, so that XLA finishes a round before it starts the next;
+            # it would rather compute all of them again for every use.
+            return ops.fori_loop(
+                0,
+                operations.shape[1],
+                lambda k, x: affine_round(x, ops.take(operations, k, axis=1)),
+                planes,
+            )
 
         if not self.hue:
-            for place in range(4):
-                images = affine_round(images, order[:, place])
-            return images
+            return affine_rounds(planes, order)
         # Hue is the dear one. It comes once, for all images, between the
         # operations that come before it and those that come after.
-        hue_place = ops.argmax(ops.cast(order == _HUE, "int32"), axis=1)
-        for place in range(3):
-            operation = ops.where(place < hue_place, order[:, place], _HUE)
-            images = affine_round(images, operation)
-        images = ops.clip(functional.adjust_hue(images, hue), 0.0, 1.0)
-        for place in range(1, 4):
-            operation = ops.where(place > hue_place, order[:, place], _HUE)
-            images = affine_round(images, operation)
-        return images
+        place = ops.arange(4, dtype="int32")[None, :]
+        place_of_hue = ops.argmax(ops.cast(order == _HUE, "int32"), axis=1)
+        place_of_hue = ops.cast(place_of_hue, "int32")[:, None]
+        before = ops.where(place < place_of_hue, order, _HUE)[:, :3]
+        after = ops.where(place > place_of_hue, order, _HUE)[:, 1:]
+        planes = affine_rounds(planes, before)
+        planes = functional.turn_hue(planes, per_image(hue), axis=2)
+        return affine_rounds(ops.clip(planes, 0.0, 1.0), after)
 
     def get_config(self):
         return {

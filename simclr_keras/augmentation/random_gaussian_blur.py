@@ -83,13 +83,13 @@ class RandomGaussianBlur(RandomImageLayer):
             "sigma": low + u[:, 1] * (high - low),
         }
 
-    def transform(self, images, is_blurred, sigma):
+    def transform_planes(self, planes, is_blurred, sigma):
         """Blurs where the bool (B,) says so, by sigma (B,) pixels."""
-        kernel_size = self.kernel_size or ops.shape(images)[1] // 10
-        blurred = functional.gaussian_blur(images, sigma, kernel_size)
+        kernel_size = self.kernel_size or ops.shape(planes)[1] // 10
+        blurred = functional.blur_planes(planes, sigma, kernel_size)
         # A normalised kernel overshoots by a rounding at most.
         blurred = ops.clip(blurred, 0.0, 1.0)
-        return ops.where(per_image(is_blurred), blurred, images)
+        return ops.where(per_image(is_blurred), blurred, planes)
 
     def get_config(self):
         return {

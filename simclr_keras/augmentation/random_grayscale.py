@@ -50,11 +50,11 @@ class RandomGrayscale(RandomImageLayer):
         u = uniform(1)[:, 0]
         return {"is_gray": u < self.probability}
 
-    def transform(self, images, is_gray):
+    def transform_planes(self, planes, is_gray):
         """Takes the colour out where the bool tensor (B,) says so."""
-        functional.check_three_channels(images, type(self).__name__)
-        gray = functional.rgb_to_grayscale(images)
-        return ops.where(per_image(is_gray), gray, images)
+        functional.check_three_channels(planes.shape[2], type(self).__name__)
+        gray = functional.luma(planes, axis=2)
+        return ops.where(per_image(is_gray), gray, planes)
 
     def get_config(self):
         return {**super().get_config(), "probability": self.probability}

@@ -50,9 +50,9 @@ class RandomHorizontalFlip(RandomImageLayer):
         u = uniform(1)[:, 0]
         return {"is_flipped": u < self.probability}
 
-    def transform(self, images, is_flipped):
+    def transform_planes(self, planes, is_flipped):
         """Mirrors the images where the bool tensor (B,) says so."""
-        return ops.where(per_image(is_flipped), images[:, :, ::-1, :], images)
+        return ops.where(per_image(is_flipped), planes[..., ::-1], planes)
 
     def get_config(self):
         return {**super().get_config(), "probability": self.probability}

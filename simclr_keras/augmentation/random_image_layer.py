@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from simclr_keras import distribution
-from simclr_keras.augmentation import counter_random
+from simclr_keras.augmentation import counter_random, functional
 
 
 class RandomImageLayer(keras.layers.Layer):
@@ -14,7 +14,8 @@ class RandomImageLayer(keras.layers.Layer):
 
     `draw` gives the parameters, one row an image, and `transform` applies
     them, so that a draw can be kept and replayed. A subclass implements
-    `parameters`, which makes them out of uniform numbers, and `transform`.
+    `parameters`, which makes them out of uniform numbers, and
+    `transform_planes`.
 
     What an image gets follows from the seed, the number of the call, and the
     image's index in the global batch alone, and is the same in eager mode, in
@@ -97,8 +98,16 @@ class RandomImageLayer(keras.layers.Layer):
 
     def transform(self, images, **parameters):
         """Applies what `draw` gave to float images (B, H, W, C) in [0, 1]."""
+        planes = functional.to_planes(images)
+        return functional.from_planes(
+            self.transform_planes(planes, **parameters)
+        )
+
+    def transform_planes(self, planes, **parameters):
+        """`transform` of planes (B, H, C, W), see `functional.to_planes`."""
         raise NotImplementedError(
-            f"{type(self).__name__} must implement `transform(images, ...)`."
+            f"{type(self).__name__} must implement `transform_planes(planes, "
+            "...)`."
         )
 
     def call(self, images, training=True, index=None):
@@ -153,7 +162,7 @@ class RandomImageLayer(keras.layers.Layer):
 
 def standardize_value_range(value_range):
     """Returns `value_range` as a pair of numbers (low, high), low < high."""
-    pair = tuple(value_range)
+    pair = tuple(value_range) if hasattr(value_range, "__len__") else ()
     if len(pair) != 2 or not pair[0] < pair[1]:
         raise ValueError(
             "`value_range` must be a pair (low, high) with low < high, such as "
@@ -164,7 +173,7 @@ def standardize_value_range(value_range):
 
 def standardize_range(name, values, low=None, high=None):
     """Returns a pair (smallest, largest), checked against limits."""
-    pair = tuple(values)
+    pair = tuple(values) if hasattr(values, "__len__") else ()
     if (
         len(pair) != 2
         or not pair[0] <= pair[1]

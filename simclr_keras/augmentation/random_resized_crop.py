@@ -140,10 +140,10 @@ class RandomResizedCrop(RandomImageLayer):
         room_there = ops.maximum(largest_fitting(ratio) - smallest, 0.0)
         return ratio, smallest + u_area * room_there, fits
 
-    def transform(self, images, top, left, height, width):
+    def transform_planes(self, planes, top, left, height, width):
         """Cuts out the boxes, (B,) each in pixels, and resizes them."""
-        images = functional.crop_and_resize(
-            images,
+        planes = functional.resize_planes(
+            planes,
             top,
             left,
             height,
@@ -151,7 +151,7 @@ class RandomResizedCrop(RandomImageLayer):
             (self.height, self.width),
             self.interpolation,
         )
-        return ops.clip(images, 0.0, 1.0)
+        return ops.clip(planes, 0.0, 1.0)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-3], self.height, self.width, input_shape[-1])

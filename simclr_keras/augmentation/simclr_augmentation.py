@@ -163,11 +163,11 @@ class SimCLRAugmentation(RandomImageLayer):
             shape = layer.compute_output_shape(tuple(shape))
         return parameters
 
-    def transform(self, images, **parameters):
-        """Applies the operators in their order to images in [0, 1]."""
-        for layer in self.operators(images.shape[-1]):
-            images = layer.transform(images, **parameters[layer.name])
-        return images
+    def transform_planes(self, planes, **parameters):
+        """Applies the operators in their order."""
+        for layer in self.operators(planes.shape[2]):
+            planes = layer.transform_planes(planes, **parameters[layer.name])
+        return planes
 
     def evaluation(self):
         """The layer that prepares images for evaluation as these are trained.

@@ -91,7 +91,7 @@ class LARS(keras.optimizers.Optimizer):
         if isinstance(exclude, str):
             raise ValueError(
                 "`exclude` must be None or a list of regular expressions. "
-                f"Received a single string: exclude={exclude!r}."
+                f"Received: exclude={exclude!r}, a single string."
             )
         self.momentum = momentum
         self.weight_decay = weight_decay
