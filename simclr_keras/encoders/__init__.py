@@ -1,0 +1,21 @@
+"""Encoders: images (B, H, W, C) in [0, 1] -> representations h (B, F)."""
+
+from simclr_keras.encoders.resnet import (
+    ResNet,
+    ResNet18,
+    ResNet34,
+    ResNet50,
+    ResNet101,
+    ResNet152,
+    ResNet200,
+)
+
+__all__ = [
+    "ResNet",
+    "ResNet18",
+    "ResNet34",
+    "ResNet50",
+    "ResNet101",
+    "ResNet152",
+    "ResNet200",
+]

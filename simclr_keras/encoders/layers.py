@@ -1,0 +1,47 @@
+"""Convolution and batch norm with the settings every encoder block shares."""
+
+import keras
+
+from simclr_keras import distribution
+
+
+def conv2d(filters, kernel_size, strides=1, **kwargs):
+    """Returns a `Conv2D` without bias, initialised as in the reference.
+
+    Args:
+        filters: Positive integer, number of output channels.
+        kernel_size: Positive odd integer.
+        strides: Positive integer. With 1 the padding is "same". With more it
+            is "valid", and the caller pads `(kernel_size - 1) // 2` on every
+            side first: "same" would pad an even-sized image on one side only.
+        **kwargs: Further arguments of `keras.layers.Conv2D`.
+    """
+    config = {
+        "padding": "same" if strides == 1 else "valid",
+        "use_bias": False,
+        # A new object for every layer: an initializer gives the same numbers
+        # again whenever it is asked for the same shape.
+        "kernel_initializer": keras.initializers.VarianceScaling(
+            scale=1.0, mode="fan_in", distribution="truncated_normal"
+        ),
+        "data_format": "channels_last",
+    }
+    return keras.layers.Conv2D(
+        filters, kernel_size, strides=strides, **{**config, **kwargs}
+    )
+
+
+def batch_norm(synchronized=None, **kwargs):
+    """Returns a `BatchNormalization` over channels, momentum 0.9, eps 1e-5.
+
+    Args:
+        synchronized: As for `distribution.synchronizes`.
+        **kwargs: Further arguments of `keras.layers.BatchNormalization`.
+    """
+    return keras.layers.BatchNormalization(
+        axis=-1,
+        momentum=0.9,
+        epsilon=1e-5,
+        synchronized=distribution.synchronizes(synchronized),
+        **kwargs,
+    )
