@@ -1,0 +1,33 @@
+"""Images for pretraining and evaluation, from anywhere.
+
+Every source gives an `ImageData` with a training part and, where there is
+one, a held-out part; each part is an `ImageSet`:
+
+    data = simclr_keras.data.load_digits()
+    images = simclr_keras.data.training_dataset(data.train, batch_size=256)
+    model.fit(
+        images, steps_per_epoch=data.train.steps_per_epoch(256), epochs=100
+    )
+    features = model.predict(data.test.batches(256))
+
+Images stay as they are stored (uint8 as a rule) and unscaled;
+`ImageData.value_range` says what black and white are.
+"""
+
+from simclr_keras.data.arrays import from_arrays
+from simclr_keras.data.digits import load_digits
+from simclr_keras.data.image_data import ImageData
+from simclr_keras.data.image_folder import load_image_folder
+from simclr_keras.data.image_set import ImageSet
+from simclr_keras.data.tfds import load_tfds
+from simclr_keras.data.training_dataset import training_dataset
+
+__all__ = [
+    "ImageData",
+    "ImageSet",
+    "from_arrays",
+    "load_digits",
+    "load_image_folder",
+    "load_tfds",
+    "training_dataset",
+]

@@ -1,0 +1,206 @@
+"""Data sets of TensorFlow Datasets, by name."""
+
+import difflib
+import os
+
+import numpy as np
+
+from simclr_keras.data.array_image_set import ArrayImageSet
+from simclr_keras.data.arrays import VALUE_RANGES
+from simclr_keras.data.decoding import check_image_size
+from simclr_keras.data.image_data import ImageData
+from simclr_keras.data.memory import keep_in_memory
+from simclr_keras.data.optional import import_optional
+from simclr_keras.data.record_image_set import RecordImageSet
+
+
+def load_tfds(
+    name,
+    data_dir=None,
+    *,
+    train_split="train",
+    test_split="test",
+    image_size=None,
+    image_key="image",
+    label_key="label",
+    download=True,
+    in_memory=None,
+    shuffle_buffer=10_000,
+):
+    """A data set of TensorFlow Datasets (TFDS).
+
+    Where it is prepared in `data_dir` already, nothing is downloaded and the
+    network is not touched.
+
+    Args:
+        name: String as TFDS writes it: "cifar10", "cifar10:3.0.2",
+            "imagenette/160px-v2".
+        data_dir: Path of the folder that holds, or will hold, prepared data
+            sets. None takes TFDS's own, `~/tensorflow_datasets`.
+        train_split: String, the images to train on, such as "train",
+            "train[:90%]" or "train+unlabelled".
+        test_split: String, the held-out images, or None for none.
+        image_size: Integer or pair (height, width), in pixels: cut each image
+            to the largest central box of this aspect and resize it. None keeps
+            the images as they are; then all must have the same size.
+        image_key: String, the feature that holds the image.
+        label_key: String, the feature that holds the class. A data set
+            without "label", or None, gives images without labels.
+        download: Boolean, whether to download and prepare a data set that is
+            not yet prepared. Without a network TFDS tries for some minutes
+            before it gives up; False fails at once.
+        in_memory: Boolean, keep the decoded images in memory. None does so, a
+            split at a time, where they take at most 1 GiB.
+        shuffle_buffer: Positive integer: images that are not in memory are
+            read file by file, the files in random order, and drawn from a
+            buffer of this many still encoded ones.
+
+    Returns:
+        An `ImageData` of uint8 or uint16 images (N, H, W, C).
+
+    Raises:
+        ImportError: If tensorflow-datasets is not installed.
+        FileNotFoundError: If the data set is not prepared and `download` is
+            False.
+        RuntimeError: If it is not prepared and downloading it fails.
+        ValueError: If TFDS knows no such data set, or it has no such split or
+            feature, or its images differ in size and `image_size` is None.
+
+    Example:
+        data = simclr_keras.data.load_tfds("cifar10", data_dir="data/tfds")
+        dataset = simclr_keras.data.training_dataset(data.train, 512)
+    """
+    tfds = import_optional(
+        "tensorflow_datasets", "tensorflow-datasets", "datasets"
+    )
+    if shuffle_buffer < 1:
+        raise ValueError(
+            "`shuffle_buffer` must be at least 1. Received: "
+            f"shuffle_buffer={shuffle_buffer!r}."
+        )
+    if image_size is not None:
+        image_size = check_image_size(image_size)
+    builder = _prepared_builder(tfds, name, data_dir, download)
+    features = dict(builder.info.features.items())
+
+    image_feature = features.get(image_key)
+    if not isinstance(image_feature, tfds.features.Image):
+        raise ValueError(
+            f"`image_key` must name an image feature of {name!r}. Received: "
+            f"image_key={image_key!r}; its features are {list(features)}."
+        )
+    dtype = str(np.dtype(image_feature.np_dtype))
+    if dtype not in VALUE_RANGES:
+        raise ValueError(
+            f"The images of {name!r} must be uint8 or uint16. Received: "
+            f"{dtype}. Read them with `tfds.load` and use `from_arrays`."
+        )
+    height, width, channels = image_feature.shape
+    image_shape = (*(image_size or (height, width)), channels)
+    if None in image_shape:
+        raise ValueError(
+            f"The images of {name!r} differ in size, so `image_size` must be "
+            f"given. Received: image_size={image_size}, images of shape "
+            f"{image_feature.shape}."
+        )
+    if label_key == "label" and label_key not in features:
+        label_key = None
+    if label_key is not None:
+        label_feature = features.get(label_key)
+        if not isinstance(label_feature, tfds.features.ClassLabel):
+            raise ValueError(
+                f"`label_key` must name a class label of {name!r}, or be None. "
+                f"Received: label_key={label_key!r}; its features are "
+                f"{list(features)}."
+            )
+
+    def open_split(argument, split):
+        try:
+            num_images = builder.info.splits[split].num_examples
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"`{argument}` must be a split of {name!r}. Received: "
+                f"{argument}={split!r}; it has {list(builder.info.splits)}. "
+                'Parts of a split can be held out, as in "train[:90%]" and '
+                '"train[90%:]"; test_split=None holds out nothing.'
+            ) from error
+        records = RecordImageSet(
+            builder,
+            split,
+            num_images,
+            image_shape,
+            dtype,
+            image_key,
+            label_key,
+            resize=image_size is not None,
+            shuffle_buffer=shuffle_buffer,
+        )
+        if keep_in_memory(records, in_memory):
+            return ArrayImageSet(*records.arrays())
+        return records
+
+    train = open_split("train_split", train_split)
+    test = None
+    if test_split is not None:
+        test = open_split("test_split", test_split)
+    class_names = None
+    if label_key is not None:
+        class_names = tuple(map(str, features[label_key].names))
+    return ImageData(
+        name=builder.info.full_name,
+        train=train,
+        test=test,
+        value_range=VALUE_RANGES[dtype],
+        class_names=class_names,
+    )
+
+
+def _prepared_builder(tfds, name, data_dir, download):
+    """The builder of a data set that is on disk, downloaded if need be."""
+    # `tfds.builder` goes by the code of the data set, which may know another
+    # version and ask the network; this goes by the files alone.
+    from tensorflow_datasets.core import read_only_builder, registered
+
+    if data_dir is not None:
+        data_dir = os.path.expanduser(data_dir)
+    try:
+        return read_only_builder.builder_from_files(name, data_dir=data_dir)
+    except registered.DatasetNotFoundError:
+        pass
+
+    where = data_dir or os.path.expanduser(tfds.core.constants.DATA_DIR)
+    base_name = name.split("/")[0].split(":")[0]
+    advice = (
+        f"Prepare it where there is a network, with `tfds build {name} "
+        f"--data_dir={where}`, or set `data_dir` to the folder that holds "
+        f"{base_name}/<version>/."
+    )
+    if not download:
+        raise FileNotFoundError(
+            f"The data set {name!r} is not prepared. Looked in: {where!r}. "
+            f"Received: download=False. Pass download=True. {advice}"
+        )
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except registered.DatasetNotFoundError:
+        known = tfds.list_builders(with_community_datasets=False)
+        similar = difflib.get_close_matches(base_name, known)
+        raise ValueError(
+            "`name` must be a data set that TFDS knows or that is prepared in "
+            f"`data_dir`. Received: name={name!r}, data_dir={where!r}. "
+            f"Similar names: {similar}."
+        ) from None
+    except (AssertionError, ValueError) as error:
+        raise ValueError(
+            "`name` must have a configuration and a version that TFDS can "
+            f"prepare. Received: name={name!r}. {error}"
+        ) from error
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        raise RuntimeError(
+            f"The data set {name!r} is not prepared, and it could not be "
+            f"downloaded and prepared ({type(error).__name__}: {error}). "
+            f"Looked in: {where!r}. {advice}"
+        ) from error
+    return builder

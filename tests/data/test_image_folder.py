@@ -1,0 +1,355 @@
+import io
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from simclr_keras import data
+from simclr_keras.data.decoding import crop_and_resize, decode_image
+
+
+def picture(height=24, width=32, seed=0):
+    """A smooth colour image, so that JPEG keeps it nearly as it is."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    a, b = rng.uniform(1, 3, (2, 3))
+    waves = np.sin(a * x[..., None] + b * y[..., None] + rng.uniform(0, 6, 3))
+    return Image.fromarray(np.uint8(127.5 + 127 * waves))
+
+
+def save(path, image=None, **kwargs):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image or picture()).save(path, **kwargs)
+    return path
+
+
+def truncate(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    return path
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Twelve images of three sizes and four kinds in three class folders."""
+    for c, name in enumerate(["ant", "bee", "cat"]):
+        for i, extension in enumerate(["jpg", "PNG", "bmp", "gif"]):
+            image = picture(20 + 8 * c, 30 + i, seed=10 * c + i)
+            folder = tmp_path / name / ("deep" if i == 3 else "")
+            save(folder / f"{i}.{extension}", image)
+    (tmp_path / "ant" / "notes.txt").write_text("no image")
+    (tmp_path / "ant" / ".hidden.png").write_text("no image")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "x.png").write_text("no image")
+    return tmp_path
+
+
+def encoded(image, kind, **kwargs):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **kwargs)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        ("JPEG", "RGB"),
+        ("JPEG", "L"),
+        ("JPEG", "CMYK"),
+        ("PNG", "RGB"),
+        ("PNG", "RGBA"),
+        ("PNG", "L"),
+        ("PNG", "LA"),
+        ("PNG", "P"),
+        ("PNG", "1"),
+        ("BMP", "RGB"),
+        ("BMP", "RGBA"),
+        ("BMP", "L"),
+        ("BMP", "P"),
+        ("GIF", "RGB"),
+        ("GIF", "L"),
+    ],
+)
+def test_decoding_equals_pillow(kind, mode, channels):
+    content = encoded(picture().convert(mode), kind)
+    got = decode_image(tf.constant(content), channels)
+    image = Image.open(io.BytesIO(content))
+    if mode not in ("LA", "1", "L"):
+        image = image.convert("RGB")
+    expected = np.array(image.convert("RGB" if channels == 3 else "L"))
+    if channels == 1:
+        expected = expected[..., None]
+    assert got.shape == (24, 32, channels)
+    # JPEG decoders differ by a few levels (chroma upsampling, CMYK); what is
+    # left elsewhere is the rounding of the luma.
+    limit = {"JPEG": 6}.get(kind, channels == 1)
+    assert np.abs(got.numpy().astype(int) - expected).max() <= limit
+
+
+def test_sixteen_bits_become_eight():
+    values = np.arange(256, dtype="uint16")[None] * 257
+    content = encoded(Image.fromarray(values), "PNG")
+    got = decode_image(tf.constant(content), 1)
+    np.testing.assert_array_equal(got[0, :, 0], np.arange(256))
+
+
+def test_first_frame_of_an_animation():
+    frames = [picture(seed=i) for i in range(3)]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    got = decode_image(tf.constant(content), 3)
+    expected = Image.open(io.BytesIO(content)).convert("RGB")
+    np.testing.assert_array_equal(got, np.array(expected))
+
+
+@pytest.mark.parametrize("size", [(12, 12), (10, 20), (40, 16), (24, 32)])
+def test_crop_and_resize_equals_pillow(size):
+    height, width = size
+    image = picture(24, 32)
+    box_height = min(24, 32 * height // width)
+    box_width = min(32, 24 * width // height)
+    top, left = (24 - box_height) // 2, (32 - box_width) // 2
+    box = image.crop((left, top, left + box_width, top + box_height))
+    expected = box.resize((width, height), Image.Resampling.BICUBIC)
+    got = crop_and_resize(tf.constant(np.array(image)), size)
+    # Pillow rounds after each of the two directions: one level.
+    difference = got.numpy().astype(int) - np.array(expected)
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("in_memory", [None, True, False])
+def test_nested_folders_name_the_classes(classes, in_memory):
+    source = data.load_image_folder(classes, 16, in_memory=in_memory)
+    assert source.name == classes.name
+    assert source.class_names == ("ant", "bee", "cat")
+    assert source.image_shape == (16, 16, 3)
+    assert source.train.num_images == 12
+    assert source.value_range == (0, 255)
+    images, labels = source.train.arrays()
+    np.testing.assert_array_equal(labels, np.repeat([0, 1, 2], 4))
+    np.testing.assert_array_equal(source.train.labels, labels)
+    # The images themselves, in order: 1.PNG of the second class is at 5.
+    pixels = np.array(Image.open(classes / "bee" / "1.PNG"))
+    np.testing.assert_array_equal(
+        images[5], crop_and_resize(tf.constant(pixels), (16, 16))
+    )
+
+
+def test_images_in_memory_and_in_files_train_alike(classes):
+    def epochs(in_memory):
+        train = data.load_image_folder(classes, 16, in_memory=in_memory).train
+        dataset = data.training_dataset(
+            train, 5, seed=2, epochs=3, with_labels=True
+        )
+        return list(dataset.as_numpy_iterator())
+
+    for memory, files in zip(epochs(True), epochs(False), strict=True):
+        np.testing.assert_array_equal(memory[0], files[0])
+        np.testing.assert_array_equal(memory[1], files[1])
+
+
+def test_flat_folder_has_no_labels(tmp_path):
+    for i in range(3):
+        save(tmp_path / f"{i}.jpeg")
+    source = data.load_image_folder(tmp_path, (8, 12), channels=1)
+    assert source.class_names is None
+    assert not source.train.has_labels
+    assert source.train.labels is None
+    assert source.image_shape == (8, 12, 1)
+
+
+def test_folders_without_classes(classes):
+    save(classes / "beside.png")
+    with pytest.raises(ValueError, match=r"1 images beside.*labels=None"):
+        data.load_image_folder(classes, 8)
+    source = data.load_image_folder(classes, 8, labels=None)
+    assert source.train.num_images == 13
+    assert source.class_names is None
+
+
+def test_wrong_extension_is_decoded_by_content(tmp_path):
+    save(tmp_path / "png_in_truth.jpg", format="PNG")
+    images, _ = data.load_image_folder(tmp_path, (24, 32)).train.arrays()
+    np.testing.assert_array_equal(images[0], np.array(picture()))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_held_out_fraction_and_folder(classes, tmp_path_factory, in_memory):
+    kwargs = {"in_memory": in_memory}
+    source = data.load_image_folder(classes, 8, test_fraction=0.25, **kwargs)
+    assert source.train.num_images == 9
+    assert sorted(source.test.labels) == [0, 1, 2]
+
+    other = tmp_path_factory.mktemp("val")
+    save(other / "cat" / "a.png")
+    save(other / "bee" / "b.png")
+    source = data.load_image_folder(classes, 8, test_path=other, **kwargs)
+    assert source.train.num_images == 12
+    assert source.test.labels.tolist() == [1, 2]
+
+    save(other / "dog" / "c.png")
+    with pytest.raises(ValueError, match=r"classes of `path`.*'dog'"):
+        data.load_image_folder(classes, 8, test_path=other, **kwargs)
+    with pytest.raises(ValueError, match="exclude each other"):
+        data.load_image_folder(
+            classes, 8, test_path=other, test_fraction=0.5, **kwargs
+        )
+
+
+def test_links_are_followed_but_not_in_circles(classes, tmp_path_factory):
+    linked = tmp_path_factory.mktemp("linked")
+    os.symlink(classes / "ant", linked / "ant")
+    os.symlink(linked, linked / "loop")
+    source = data.load_image_folder(linked, 8)
+    assert source.class_names == ("ant",)
+    assert source.train.num_images == 4
+
+
+def broken_jpeg(path):
+    return truncate(save(path.with_suffix(".jpg")))
+
+
+def broken_png(path):
+    return truncate(save(path.with_suffix(".png")))
+
+
+def broken_bmp(path):
+    return truncate(save(path.with_suffix(".bmp")))
+
+
+def broken_gif(path):
+    return truncate(save(path.with_suffix(".gif")))
+
+
+def not_ascii(path):
+    return truncate(save(path.with_name("сломанный снимок №1.png")))
+
+
+def empty(path):
+    path.with_suffix(".jpg").touch()
+    return path.with_suffix(".jpg")
+
+
+def text(path):
+    path.with_suffix(".png").write_text("This is not an image.")
+    return path.with_suffix(".png")
+
+
+def dangling_link(path):
+    path.with_suffix(".png").symlink_to("nowhere")
+    return path.with_suffix(".png")
+
+
+BROKEN = [
+    broken_jpeg,
+    broken_png,
+    broken_bmp,
+    broken_gif,
+    not_ascii,
+    empty,
+    text,
+    dangling_link,
+]
+
+
+@pytest.mark.parametrize("make", BROKEN)
+def test_unreadable_file_is_named_at_once_in_memory(classes, make):
+    path = make(classes / "bee" / "broken")
+    with pytest.raises(ValueError, match='on_error="skip"') as info:
+        data.load_image_folder(classes, 8)
+    assert str(path) in str(info.value)
+    assert "{{" not in str(info.value)
+
+
+@pytest.mark.parametrize("make", BROKEN)
+def test_unreadable_file_is_named_when_met(classes, make):
+    path = make(classes / "bee" / "broken")
+    train = data.load_image_folder(classes, 8, in_memory=False).train
+    assert train.num_images == 13
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match='on_error="skip"'
+    ) as info:
+        list(data.training_dataset(train, 13, epochs=1))
+    assert str(path) in str(info.value)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_unreadable_files_are_skipped_counted_and_named(classes, in_memory):
+    whole = data.load_image_folder(classes, 8, test_fraction=0.25)
+    broken = [
+        str(make(classes / "bee" / f"{make.__name__}")) for make in BROKEN
+    ]
+    with pytest.warns(UserWarning, match="Left out 8 of 20") as warnings:
+        source = data.load_image_folder(
+            classes,
+            8,
+            test_fraction=0.25,
+            on_error="skip",
+            in_memory=in_memory,
+        )
+    assert warnings[0].filename == __file__
+    assert source.num_skipped == 8
+    assert sorted(source.skipped) == sorted(broken)
+    # What is left is exactly the set without those files.
+    for part in ("train", "test"):
+        got, expected = getattr(source, part), getattr(whole, part)
+        for a, b in zip(got.arrays(), expected.arrays(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    batches = list(data.training_dataset(source.train, 9, epochs=2))
+    assert len(batches) == 2
+
+
+def test_fit_stops_with_the_name_of_the_file(classes):
+    import keras
+
+    path = broken_jpeg(classes / "ant" / "broken")
+    train = data.load_image_folder(classes, 8, in_memory=False).train
+    model = keras.Sequential(
+        [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+    )
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    dataset = data.training_dataset(train, 4, with_labels=True)
+    with pytest.raises(tf.errors.InvalidArgumentError) as info:
+        model.fit(dataset, steps_per_epoch=4, epochs=2, verbose=0)
+    assert str(path) in str(info.value)
+
+
+def test_nothing_readable(tmp_path):
+    text(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"None of the 1 image files.*a\.png"):
+        data.load_image_folder(tmp_path, 8, on_error="skip")
+
+
+def test_missing_empty_and_wrong_folders(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"existing folder.*nothing"):
+        data.load_image_folder(tmp_path / "nothing", 8)
+    with pytest.raises(FileNotFoundError, match=r"\.jpg.*there are none"):
+        data.load_image_folder(tmp_path, 8)
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(FileNotFoundError, match=r"\.jpg.*there are none"):
+        data.load_image_folder(tmp_path, 8)
+    with pytest.raises(NotADirectoryError, match=r"notes\.txt"):
+        data.load_image_folder(tmp_path / "notes.txt", 8)
+    save(tmp_path / "a.png")
+    with pytest.raises(FileNotFoundError, match=r"`test_path`.*nothing"):
+        data.load_image_folder(tmp_path, 8, test_path=tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"image_size": 0}, ValueError, "image_size=0"),
+        ({"image_size": (8, -1)}, ValueError, r"image_size=\(8, -1\)"),
+        ({"image_size": 8.0}, TypeError, r"image_size=8\.0"),
+        ({"image_size": (8, 8, 3)}, TypeError, r"image_size=\(8, 8, 3\)"),
+        ({"channels": 4}, ValueError, r"\(1, 3\).*channels=4"),
+        ({"on_error": "ignore"}, ValueError, "on_error='ignore'"),
+        ({"labels": "folder"}, ValueError, "labels='folder'"),
+        ({"test_fraction": 1.0}, ValueError, r"test_fraction=1\.0"),
+    ],
+)
+def test_errors(classes, kwargs, error, message):
+    with pytest.raises(error, match=message):
+        data.load_image_folder(classes, **{"image_size": 8, **kwargs})
