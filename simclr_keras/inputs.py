@@ -82,7 +82,9 @@ def check_negatives(batch):
         raise ValueError(SINGLE_IMAGE)
 
 
-def check_first(x, y, batch_size, value_range, num_classes=None):
+def check_first(
+    x, y, batch_size, value_range, num_classes=None, validation_split=0.0
+):
     """Checks what `fit` is given, as far as it can be seen without training.
 
     Arrays are checked whole, a `PyDataset` and a `tf.data.Dataset` of floats
@@ -94,6 +96,7 @@ def check_first(x, y, batch_size, value_range, num_classes=None):
         batch_size: As in `fit`.
         value_range: Pair (low, high).
         num_classes: Number of classes of the linear probe, or None.
+        validation_split: As in `fit`.
 
     Raises:
         ValueError: As `check_values`, or if the last batch of an array would
@@ -109,6 +112,7 @@ def check_first(x, y, batch_size, value_range, num_classes=None):
         data = next(iter(x.take(1)))
     elif all(hasattr(a, "shape") for a in keras.tree.flatten(x)):
         count = len(next(iter(keras.tree.flatten(x)), ()))
+        count = int(count * (1 - validation_split))
         if count % (batch_size or 32) == 1:
             raise ValueError(
                 f"{SINGLE_IMAGE} Received {count} images and batch_size="

@@ -43,6 +43,7 @@ class ContrastiveAccuracy(_ContrastiveMetric):
         dtype: Of the computation.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> accuracy = simclr_keras.metrics.ContrastiveAccuracy()
         >>> accuracy.update_state(keras.ops.eye(4), keras.ops.eye(4))
@@ -75,6 +76,7 @@ class ContrastiveEntropy(_ContrastiveMetric):
         ValueError: If `temperature` is not positive.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> entropy = simclr_keras.metrics.ContrastiveEntropy(temperature=0.5)
         >>> entropy.update_state(keras.ops.ones((4, 2)), keras.ops.ones((4, 2)))

@@ -40,6 +40,7 @@ class ProjectionHead(keras.layers.Layer):
             (B, F).
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> head = simclr_keras.ProjectionHead(128)
         >>> tuple(head(keras.ops.ones((8, 512))).shape)

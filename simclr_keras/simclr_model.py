@@ -131,7 +131,12 @@ class SimCLRModel(TrainStep, keras.Model):
         self.contrastive_entropy = ContrastiveEntropy()
         if num_classes is not None:
             self.linear_probe = keras.layers.Dense(
-                num_classes, dtype="float32", name="linear_probe"
+                num_classes,
+                # From zero, so that a probe takes no random numbers from what
+                # is trained beside it.
+                kernel_initializer="zeros",
+                dtype="float32",
+                name="linear_probe",
             )
             self.probe_loss = keras.metrics.Mean(name="probe_loss")
             self.probe_accuracy = keras.metrics.SparseCategoricalAccuracy(
@@ -145,7 +150,7 @@ class SimCLRModel(TrainStep, keras.Model):
         if representation_shape is None:
             return
         shape = tuple(representation_shape)
-        if len(shape) != 2 or shape[-1] is None:
+        if len(shape) != 2 or not isinstance(shape[-1], int):
             raise ValueError(
                 "The encoder's output must be representations (B, F). "
                 f"Received an encoder whose output has the shape {shape}. The "
@@ -247,7 +252,7 @@ class SimCLRModel(TrainStep, keras.Model):
             )
         batch = inputs.unpack(x, y)
         inputs.check_negatives(batch)
-        self.assert_values(batch)
+        batch = self.assert_values(batch)
         views = ops.concatenate(self._views(batch), axis=0)  # (2N, H, W, C)
         h = self._represent(self._scale(views), training)  # (2N, F)
         z_1, z_2 = ops.split(self.projection_head(h, training=training), 2)
@@ -295,8 +300,16 @@ class SimCLRModel(TrainStep, keras.Model):
         return self.get_metrics_result()  # `compute_loss` has updated them.
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        batch_size = args[0] if args else kwargs.get("batch_size")
-        inputs.check_first(x, y, batch_size, self.value_range, self.num_classes)
+        names = "batch_size", "epochs", "verbose", "callbacks"
+        given = {**dict(zip((*names, "validation_split"), args)), **kwargs}
+        inputs.check_first(
+            x,
+            y,
+            given.get("batch_size"),
+            self.value_range,
+            self.num_classes,
+            given.get("validation_split", 0.0),
+        )
         return super().fit(x, y, *args, **kwargs)
 
     def get_config(self):

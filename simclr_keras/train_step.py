@@ -76,38 +76,53 @@ class TensorFlowTrainStep:
         """Stops at the batch whose values are wrong, before it is used.
 
         XLA leaves assertions out.
+
+        Returns:
+            The batch, to be used instead: in a graph, what is computed from it
+            waits for the assertions, which would otherwise run beside the
+            step and leave NaN in the weights.
         """
         low, high = self.value_range
         slack = inputs.range_slack(self.value_range)
+        assertions = []
         for key in (inputs.IMAGE, *inputs.VIEWS):
             if key in batch:
                 images = tf.cast(batch[key], tf.float32)
                 # Written so that NaN fails.
                 inside = (images >= low - slack) & (images <= high + slack)
-                tf.debugging.assert_equal(
-                    tf.reduce_all(inside),
-                    True,
-                    inputs.out_of_range_message(self.value_range),
+                assertions.append(
+                    tf.debugging.assert_equal(
+                        tf.reduce_all(inside),
+                        True,
+                        inputs.out_of_range_message(self.value_range),
+                    )
                 )
         images = batch.get(inputs.IMAGE, batch.get(inputs.VIEWS[0]))
         if distribution.num_replicas() == 1 and images.shape[0] is None:
-            tf.debugging.assert_greater(
-                tf.shape(images)[0], 1, inputs.SINGLE_IMAGE
+            assertions.append(
+                tf.debugging.assert_greater(
+                    tf.shape(images)[0], 1, inputs.SINGLE_IMAGE
+                )
             )
         if self.num_classes is not None and inputs.LABEL in batch:
             labels = tf.cast(batch[inputs.LABEL], tf.float32)
-            tf.debugging.assert_equal(
-                tf.reduce_all((labels >= 0) & (labels < self.num_classes)),
-                True,
-                inputs.label_message(self.num_classes),
+            assertions.append(
+                tf.debugging.assert_equal(
+                    tf.reduce_all((labels >= 0) & (labels < self.num_classes)),
+                    True,
+                    inputs.label_message(self.num_classes),
+                )
             )
+        # Eager assertions have raised already and are None.
+        with tf.control_dependencies([a for a in assertions if a is not None]):
+            return {key: tf.identity(value) for key, value in batch.items()}
 
 
 class _KerasTrainStep:
     """What JAX and PyTorch share: no assertions inside a step."""
 
     def assert_values(self, batch):
-        pass
+        return batch
 
 
 class JAXTrainStep(_KerasTrainStep):

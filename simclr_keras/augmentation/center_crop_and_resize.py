@@ -32,6 +32,7 @@ class CenterCropAndResize(keras.layers.Layer):
         ValueError: If an argument is out of its range.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> crop = simclr_keras.augmentation.CenterCropAndResize(224, 224)
         >>> tuple(crop(keras.ops.ones((2, 256, 320, 3))).shape)

@@ -30,6 +30,7 @@ def adjust_brightness(images, factor):
         Float tensor (B, H, W, C), not clipped.
 
     Example:
+        >>> import keras
         >>> from simclr_keras.augmentation import functional
         >>> brighter = functional.adjust_brightness(
         ...     keras.ops.ones((2, 8, 8, 3)) / 2, keras.ops.array([0.8, 1.2])
@@ -204,6 +205,7 @@ def crop_and_resize(
         ValueError: If `interpolation` or `size` is none of these.
 
     Example:
+        >>> import keras
         >>> from simclr_keras.augmentation import functional
         >>> images = keras.random.uniform((2, 32, 48, 3))
         >>> top, left = keras.ops.array([0, 4]), keras.ops.array([8, 0])

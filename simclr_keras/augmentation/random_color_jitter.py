@@ -50,6 +50,7 @@ class RandomColorJitter(RandomImageLayer):
             is not 0.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> jitter = simclr_keras.augmentation.RandomColorJitter(
         ...     0.4, 0.4, 0.4, 0.1, seed=1

@@ -34,6 +34,7 @@ class RandomCutout(RandomImageLayer):
         ValueError: If an argument is out of its range.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> cutout = simclr_keras.augmentation.RandomCutout(seed=1)
         >>> views = cutout(keras.random.uniform((8, 32, 32, 3)) * 255)

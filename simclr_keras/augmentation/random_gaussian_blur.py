@@ -37,6 +37,7 @@ class RandomGaussianBlur(RandomImageLayer):
         ValueError: If an argument is out of its range.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> blur = simclr_keras.augmentation.RandomGaussianBlur(seed=1)
         >>> views = blur(keras.random.uniform((8, 64, 64, 3)) * 255)

@@ -34,6 +34,7 @@ class RandomGaussianNoise(RandomImageLayer):
         ValueError: If an argument is out of its range.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> noise = simclr_keras.augmentation.RandomGaussianNoise(seed=1)
         >>> views = noise(keras.random.uniform((8, 32, 32, 3)) * 255)

@@ -31,6 +31,7 @@ class RandomGrayscale(RandomImageLayer):
             other than three channels.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> grayscale = simclr_keras.augmentation.RandomGrayscale(seed=1)
         >>> views = grayscale(keras.random.uniform((8, 32, 32, 3)) * 255)

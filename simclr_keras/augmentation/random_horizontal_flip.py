@@ -31,6 +31,7 @@ class RandomHorizontalFlip(RandomImageLayer):
         ValueError: If `probability` lies outside [0, 1].
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> flip = simclr_keras.augmentation.RandomHorizontalFlip(seed=1)
         >>> views = flip(keras.random.uniform((8, 32, 32, 3)) * 255)

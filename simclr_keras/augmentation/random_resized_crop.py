@@ -46,6 +46,7 @@ class RandomResizedCrop(RandomImageLayer):
         ValueError: If an argument is out of its range.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> crop = simclr_keras.augmentation.RandomResizedCrop(24, 24, seed=1)
         >>> tuple(crop(keras.random.uniform((8, 32, 48, 3)) * 255).shape)

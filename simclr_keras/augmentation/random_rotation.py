@@ -24,6 +24,7 @@ class RandomRotation(RandomImageLayer):
         ValueError: If the images are not square.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> rotation = simclr_keras.augmentation.RandomRotation(seed=1)
         >>> views = rotation(keras.random.uniform((8, 32, 32, 3)) * 255)

@@ -31,6 +31,7 @@ class RandomSobel(RandomImageLayer):
         ValueError: If `probability` lies outside [0, 1].
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> sobel = simclr_keras.augmentation.RandomSobel(seed=1)
         >>> views = sobel(keras.random.uniform((8, 32, 32, 3)) * 255)

@@ -54,6 +54,7 @@ class SimCLRAugmentation(RandomImageLayer):
         ValueError: If an argument is out of its range.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> augmentation = simclr_keras.SimCLRAugmentation(
         ...     32, 32, strength=0.5, blur=False, seed=1
@@ -172,9 +173,9 @@ class SimCLRAugmentation(RandomImageLayer):
     def evaluation(self):
         """The layer that prepares images for evaluation as these are trained.
 
-        Images of another size are cut to their middle, 0.875 of the side, and
-        resized to (`height`, `width`); for views of 32 pixels or less they are
-        only resized, as in the reference.
+        The middle of the image, 0.875 of its side and of the views' aspect
+        ratio, resized to (`height`, `width`). For views of 32 pixels or less
+        it is the whole side, as in the reference.
 
         Returns:
             A `CenterCropAndResize`.

@@ -51,6 +51,7 @@ class NTXentLoss(keras.losses.Loss):
             negatives.
 
     Example:
+        >>> import keras
         >>> import simclr_keras
         >>> z_i = keras.random.normal((8, 128), seed=1)
         >>> z_j = keras.random.normal((8, 128), seed=2)

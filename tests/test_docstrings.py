@@ -1,0 +1,52 @@
+"""The examples of the docstrings run as they are written."""
+
+import doctest
+import importlib
+import pkgutil
+
+import keras
+import pytest
+
+import simclr_keras
+
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def modules():
+    names = [simclr_keras.__name__]
+    for info in pkgutil.walk_packages(
+        simclr_keras.__path__, f"{simclr_keras.__name__}."
+    ):
+        names.append(info.name)
+    return names
+
+
+def examples():
+    finder = doctest.DocTestFinder()
+    for name in modules():
+        module = importlib.import_module(name)
+        # Nothing is there that the example does not import itself.
+        for test in finder.find(module, name, globs={"__name__": "__main__"}):
+            if test.examples:
+                yield pytest.param(test, id=test.name)
+
+
+@pytest.mark.parametrize("test", examples())
+def test_example(test):
+    keras.utils.set_random_seed(0)
+    report = []
+    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    runner.run(test, out=report.append)
+    assert runner.failures == 0, "".join(report)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in simclr_keras.__all__
+        if callable(getattr(simclr_keras, name))
+    ],
+)
+def test_public_names_have_an_example(name):
+    assert ">>> " in getattr(simclr_keras, name).__doc__

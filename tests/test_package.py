@@ -1,0 +1,130 @@
+import importlib
+import inspect
+import pathlib
+import statistics
+import subprocess
+import sys
+
+import keras
+import pytest
+
+import simclr_keras
+
+PACKAGES = (
+    "augmentation",
+    "callbacks",
+    "data",
+    "encoders",
+    "evaluation",
+    "losses",
+    "metrics",
+    "optimizers",
+)
+
+
+def run(code):
+    """What a fresh interpreter prints in its last line."""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        text=True,
+        # Where the package under test is, installed or not.
+        cwd=pathlib.Path(simclr_keras.__file__).parents[1],
+    )
+    return result.stdout.strip().splitlines()[-1]
+
+
+IMPORT = """
+import sys, time
+import keras
+before = set(sys.modules)
+start = time.process_time()
+import simclr_keras
+seconds = time.process_time() - start
+print(seconds, *(set(sys.modules) - before))
+"""
+
+
+@pytest.fixture(scope="module")
+def imports():
+    """Seconds and new modules of three imports after that of Keras."""
+    lines = [run(IMPORT).split() for _ in range(3)]
+    return [(float(seconds), set(names)) for seconds, *names in lines]
+
+
+def test_import_takes_a_tenth_of_a_second(imports):
+    # The process's own time, whatever else the machine does meanwhile.
+    assert statistics.median(seconds for seconds, _ in imports) <= 0.1
+
+
+def test_import_leaves_optional_packages_alone(imports):
+    found = {name.split(".")[0] for name in imports[0][1]}
+    assert "simclr_keras" in found
+    optional = {"tensorflow_datasets", "sklearn", "matplotlib", "scipy", "PIL"}
+    assert not found & optional
+
+
+def test_data_is_imported_when_it_is_used(imports):
+    assert "simclr_keras.augmentation" in imports[0][1]
+    assert not any(n.startswith("simclr_keras.data") for n in imports[0][1])
+    assert simclr_keras.data is importlib.import_module("simclr_keras.data")
+
+
+def test_unknown_names():
+    with pytest.raises(AttributeError, match="no attribute 'SimSiam'"):
+        simclr_keras.SimSiam  # noqa: B018
+
+
+@pytest.mark.parametrize("name", simclr_keras.__all__)
+def test_public_names(name):
+    assert getattr(simclr_keras, name) is not None
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_of(package):
+    module = getattr(simclr_keras, package)
+    assert inspect.ismodule(module)
+    for name in getattr(module, "__all__", ()):
+        assert getattr(module, name) is not None
+
+
+def test_all_is_sorted_and_complete():
+    assert simclr_keras.__all__ == sorted(simclr_keras.__all__)
+    assert set(PACKAGES) <= set(simclr_keras.__all__)
+
+
+def keras_classes():
+    """Public classes that Keras's files may hold."""
+    bases = (
+        keras.layers.Layer,
+        keras.losses.Loss,
+        keras.metrics.Metric,
+        keras.optimizers.Optimizer,
+        keras.optimizers.schedules.LearningRateSchedule,
+    )
+    modules = [simclr_keras]
+    modules += [getattr(simclr_keras, package) for package in PACKAGES]
+    found = {
+        value
+        for module in modules
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, bases)
+        and value.__module__.startswith("simclr_keras")
+        and not value.__name__.startswith("_")
+    }
+    return sorted(found, key=lambda cls: cls.__name__)
+
+
+@pytest.mark.parametrize("cls", keras_classes(), ids=lambda cls: cls.__name__)
+def test_classes_are_registered(cls):
+    if cls is simclr_keras.augmentation.RandomImageLayer:
+        return  # a base class
+    name = keras.saving.get_registered_name(cls)
+    assert name == f"simclr_keras>{cls.__name__}"
+    assert keras.saving.get_registered_object(name) is cls
+
+
+def test_version():
+    assert all(part.isdigit() for part in simclr_keras.__version__.split("."))
