@@ -1,0 +1,54 @@
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+here = pathlib.Path(__file__).parent
+version = re.search(
+    r'__version__ = "(.+)"',
+    (here / "simclr_keras" / "__init__.py").read_text(encoding="utf-8"),
+).group(1)
+
+datasets = [
+    "tensorflow-datasets>=4.9.10",
+    "importlib_resources",  # tensorflow-datasets needs it to download
+]
+examples = ["matplotlib>=3.9", "scikit-learn>=1.5", "tensorboard>=2.18"]
+
+setup(
+    name="simclr_keras",
+    version=version,
+    description="SimCLR for Keras: representations of images without labels",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["simclr_keras", "simclr_keras.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "absl-py>=2.1",
+        "keras>=3.12",
+        "numpy>=1.26",
+        "tensorflow>=2.19",
+    ],
+    extras_require={
+        "datasets": datasets,
+        "examples": [*datasets, *examples],
+        "test": [
+            *datasets,
+            *examples,
+            "build>=1.2",
+            "pillow>=10",
+            "pytest>=8",
+            "ruff==0.17.6",
+            "scipy>=1.12",
+        ],
+    },
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
