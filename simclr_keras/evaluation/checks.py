@@ -1,0 +1,76 @@
+"""What every evaluation asks of features and labels."""
+
+import numpy as np
+
+
+def check_features(features, name):
+    """Returns `features` as a finite float32 array (N, F).
+
+    Args:
+        features: Array-like (N, F), one row an image.
+        name: String, what the message calls it.
+
+    Returns:
+        A NumPy array (N, F), float32; no copy where it is one already.
+
+    Raises:
+        ValueError: If it is not of rank 2, is empty or holds NaN or infinity.
+    """
+    features = np.asarray(features, dtype="float32")
+    if features.ndim != 2 or 0 in features.shape:
+        raise ValueError(
+            f"`{name}` must have the shape (N, F), N and F at least 1. "
+            f"Received: {name}.shape={features.shape}. Images are flattened "
+            "by images.reshape(len(images), -1)."
+        )
+    num_bad = features.size - int(np.isfinite(features).sum())
+    if num_bad:
+        raise ValueError(
+            f"`{name}` must be finite. Received: {num_bad} values that are "
+            f"NaN or infinite in an array of shape {features.shape}. The "
+            "encoder that made them has diverged."
+        )
+    return features
+
+
+def check_labels(labels, num_examples, name):
+    """Returns `labels` as an integer array (num_examples,).
+
+    Args:
+        labels: Array-like of integers (N,) or (N, 1).
+        num_examples: Integer, the number of rows of the features.
+        name: String, what the message calls it.
+
+    Returns:
+        A NumPy array (N,) of integers.
+
+    Raises:
+        ValueError: If the length differs from `num_examples` or the rank is
+            not 1.
+        TypeError: If the labels are not integers.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape != (num_examples,):
+        raise ValueError(
+            f"`{name}` must hold one label for each of the {num_examples} "
+            f"rows of features. Received: {name}.shape={labels.shape}. "
+            "One-hot labels become integers by labels.argmax(axis=-1)."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(
+            f"`{name}` must be integers. Received: {name}.dtype={labels.dtype}."
+        )
+    return labels
+
+
+def check_same_features(train_features, test_features):
+    """Raises ValueError if the two sets' features differ in their number."""
+    if train_features.shape[1] != test_features.shape[1]:
+        raise ValueError(
+            "`train_features` and `test_features` must have the same number "
+            "of features. Received: train_features.shape="
+            f"{train_features.shape}, test_features.shape="
+            f"{test_features.shape}."
+        )

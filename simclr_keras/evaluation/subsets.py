@@ -1,0 +1,53 @@
+"""Small labelled subsets with the same number of images in each class."""
+
+import numpy as np
+
+
+def class_balanced_subset(labels, num_per_class, seed=0):
+    """Indices of a random subset with `num_per_class` images of each class.
+
+    Drawn without replacement from every class that occurs. One seed gives
+    one subset on every machine; another seed gives another draw. Subsets of
+    one seed are nested: the one with two images of a class holds the one
+    with a single image.
+
+    Args:
+        labels: Integer array (N,).
+        num_per_class: Positive integer, images of each class.
+        seed: Integer, names the draw. Defaults to 0.
+
+    Returns:
+        NumPy array (num_classes * num_per_class,) of indices into `labels`,
+        ordered by class.
+
+    Raises:
+        ValueError: If `num_per_class` is not positive or a class has fewer
+            images than that.
+
+    Example:
+        index = simclr_keras.evaluation.class_balanced_subset(labels, 10)
+        few_images, few_labels = images[index], labels[index]
+
+    Reference:
+        - [Chen et al., 2020](https://arxiv.org/abs/2002.05709), section 6
+          (1 % and 10 % of the labels, in a class-balanced way).
+    """
+    labels = np.asarray(labels)
+    if num_per_class < 1:
+        raise ValueError(
+            "`num_per_class` must be a positive integer. Received: "
+            f"num_per_class={num_per_class!r}."
+        )
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) < num_per_class:
+            raise ValueError(
+                f"`num_per_class` must not exceed the {len(members)} images "
+                f"of class {label}. Received: "
+                f"num_per_class={num_per_class!r}."
+            )
+        # Permuted whole, so that the draws of one seed are nested.
+        chosen.append(generator.permutation(members)[:num_per_class])
+    return np.concatenate(chosen)

@@ -1,0 +1,143 @@
+import sys
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.special
+
+from simclr_keras.evaluation import linear_evaluation, standardize
+from tests.evaluation.blobs import make_blobs
+
+
+def predict_by_hand(train, labels, test, l2):
+    """The minimum of the objective in the docstring, in float64."""
+    train, test = train.astype("float64"), test.astype("float64")
+    num_classes = labels.max() + 1
+    targets = np.eye(num_classes)[labels]
+
+    def objective(flat):
+        weights = flat.reshape(num_classes, -1)  # the last column is b
+        logits = train @ weights[:, :-1].T + weights[:, -1]
+        log_p = logits - scipy.special.logsumexp(logits, 1, keepdims=True)
+        value = -(targets * log_p).sum(1).mean()
+        value += l2 / 2 * (weights[:, :-1] ** 2).sum()
+        delta = (np.exp(log_p) - targets) / len(train)
+        gradient = np.c_[delta.T @ train, delta.sum(0)]
+        gradient[:, :-1] += l2 * weights[:, :-1]
+        return value, gradient.ravel()
+
+    start = np.zeros(num_classes * (train.shape[1] + 1))
+    flat = scipy.optimize.minimize(objective, start, jac=True, tol=1e-10).x
+    weights = flat.reshape(num_classes, -1)
+    return (test @ weights[:, :-1].T + weights[:, -1]).argmax(1)
+
+
+@pytest.mark.parametrize("l2", [1e-3, 0.1, 3.0])
+def test_minimises_the_stated_objective(l2):
+    train, labels, test, test_labels = make_blobs()
+    scaled_train, scaled_test = standardize(train, test)
+    expected = predict_by_hand(scaled_train, labels, scaled_test, l2)
+    result = linear_evaluation(train, labels, test, test_labels, l2_values=[l2])
+    assert result.l2 == l2
+    # One of 150 images may lie within L-BFGS's tolerance of a border.
+    assert abs(result.accuracy - np.mean(expected == test_labels)) < 1.5 / 150
+
+
+def test_takes_the_best_of_the_values_and_the_strongest_of_equals():
+    train, labels, test, test_labels = make_blobs()
+    result = linear_evaluation(
+        train, labels, test, test_labels, l2_values=[1e-3, 1e6, 1e-4, 0.1]
+    )
+    tried = result.validation_accuracy
+    assert list(tried) == [1e6, 0.1, 1e-3, 1e-4]
+    best = max(tried.values())
+    assert result.l2 == max(l2 for l2 in tried if tried[l2] == best)
+    assert tried[1e6] < best
+
+
+def test_the_papers_values_are_the_default():
+    values = linear_evaluation(*make_blobs()).validation_accuracy
+    assert len(values) == 45
+    assert max(values) == pytest.approx(1e5)
+    assert min(values) == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("per_class", [1, 2, 10])
+def test_few_labels_take_the_fixed_value(per_class):
+    train, labels, test, test_labels = make_blobs(num_train=5 * per_class)
+    result = linear_evaluation(
+        train, labels, test, test_labels, few_labels_l2=0.01
+    )
+    assert result.l2 == 0.01
+    assert result.validation_accuracy == {}
+    assert result.accuracy > 0.3  # chance is 0.2
+    default = linear_evaluation(train, labels, test, test_labels)
+    assert default.l2 == 1e-3
+
+
+def test_a_rare_class_does_not_stop_the_validation():
+    train, labels, test, test_labels = make_blobs()
+    labels = labels.copy()
+    labels[:2] = 77  # two images of a sixth class
+    result = linear_evaluation(
+        train, labels, test, test_labels, l2_values=[0.1, 0.01]
+    )
+    assert len(result.validation_accuracy) == 2
+
+
+def test_features_of_any_scale_give_the_same():
+    train, labels, test, test_labels = make_blobs()
+    first = linear_evaluation(
+        train, labels, test, test_labels, l2_values=[0.01]
+    )
+    second = linear_evaluation(
+        1000 * train + 5, labels, 1000 * test + 5, test_labels, l2_values=[0.01]
+    )
+    assert abs(first.accuracy - second.accuracy) < 1.5 / 150
+
+
+def test_the_seed_names_the_split():
+    arguments = make_blobs()
+
+    def tried(seed):
+        return linear_evaluation(
+            *arguments, l2_values=[0.1, 0.01, 0.001], seed=seed
+        ).validation_accuracy
+
+    assert tried(0) == tried(0)
+    assert any(tried(0) != tried(seed) for seed in range(1, 4))
+
+
+def test_two_classes():
+    train, labels, test, test_labels = make_blobs(num_classes=2)
+    result = linear_evaluation(
+        train, labels, test, test_labels, l2_values=[0.1]
+    )
+    assert result.accuracy > 0.7
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(ImportError, match=r"simclr_keras\[examples\]"):
+        linear_evaluation(*make_blobs())
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"l2_values": []}, r"l2_values=\[\]"),
+        ({"l2_values": [0.1, 0]}, r"l2_values=\[0.1, 0\]"),
+        ({"few_labels_l2": -1}, "few_labels_l2=-1"),
+        ({"validation_fraction": 1.0}, "validation_fraction=1.0"),
+        ({"max_iterations": 0}, "max_iterations=0"),
+    ],
+)
+def test_bad_arguments(argument, message):
+    with pytest.raises(ValueError, match=message):
+        linear_evaluation(*make_blobs(), **argument)
+
+
+def test_one_class_is_no_task():
+    train, _, test, test_labels = make_blobs()
+    with pytest.raises(ValueError, match=r"at least two classes\. Received: 1"):
+        linear_evaluation(train, np.zeros(300, int), test, test_labels)
