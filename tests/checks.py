@@ -7,6 +7,7 @@ gives a new object, equal to the last one down to its seed.
 """
 
 import contextlib
+import doctest
 import functools
 import inspect
 import json
@@ -175,6 +176,20 @@ def check_rejects(make, name, value, error=ValueError, received=None):
     message = str(caught.value)
     assert "Received: " in message, message
     assert (received or f"{name}={value!r}") in message, message
+
+
+def check_examples(obj):
+    """The examples of a docstring run as written; there is at least one.
+
+    Args:
+        obj: Class or function. `keras` counts as imported.
+    """
+    runner = doctest.DocTestRunner()
+    finder = doctest.DocTestFinder(recurse=False)
+    for test in finder.find(obj, obj.__name__, globs={"keras": keras}):
+        runner.run(test)
+    assert runner.tries, "no examples"
+    assert not runner.failures
 
 
 @contextlib.contextmanager

@@ -1,0 +1,194 @@
+"""The recipes of `pretrain.py`: every value that a run depends on.
+
+A recipe is a flat dictionary. `pretrain.py` has a flag for each key; a flag
+that is set replaces the recipe's value.
+"""
+
+import math
+
+# Key -> (type, what it says). The flags are made from this.
+KEYS = {
+    # Data.
+    "dataset": (str, '"digits", or a data set that TFDS knows'),
+    "data_dir": (str, "folder of prepared TFDS data sets"),
+    "train_split": (str, "TFDS split to train on"),
+    "test_split": (str, "TFDS split to hold out; empty for none"),
+    "image_folder": (str, "folder of images, in place of a data set"),
+    "test_folder": (str, "folder of held-out images, beside image_folder"),
+    "test_fraction": (float, "part to hold out of digits or image_folder"),
+    "labels": (bool, "whether to take notice of labels, where there are any"),
+    "channels": (int, "channels of the images of a folder: 1 or 3"),
+    "source_size": (
+        int,
+        "side to which images are cut and resized as they are read; larger "
+        "than the views, so that crops have detail",
+    ),
+    "skip_unreadable": (bool, "leave out unreadable files of image_folder"),
+    # Views.
+    "image_size": (int, "side of the views, in pixels"),
+    "strength": (float, "strength of the colour jitter"),
+    "blur": (bool, "whether to blur"),
+    "flip": (bool, "whether to flip left to right"),
+    "min_area": (float, "least part of an image that a crop shows"),
+    # Encoder and projection head.
+    "depth": (int, "depth of the ResNet: 18, 34, 50, 101, 152 or 200"),
+    "width_multiplier": (float, "width of the ResNet"),
+    "sk_ratio": (float, "selective kernels; 0.0625 in SimCLRv2, 0 is none"),
+    "se_ratio": (float, "squeeze and excitation; 0 is none"),
+    "stem": (str, '"imagenet", or "cifar" for small images'),
+    "head_layers": (int, "layers of the projection head"),
+    "head_dim": (int, "size of the projections"),
+    # Loss, optimizer, schedule.
+    "temperature": (float, "temperature of the loss"),
+    "optimizer": (str, '"lars", "sgd" or "adamw"'),
+    "learning_rate": (float, "peak learning rate, before it is scaled"),
+    "learning_rate_scaling": (
+        str,
+        '"linear" (times batch_size / 256), "sqrt" (times its root) or "none"',
+    ),
+    "momentum": (float, "momentum of LARS and SGD"),
+    "weight_decay": (float, "weight decay"),
+    "batch_size": (int, "images in a step"),
+    "epochs": (int, "passes over the images"),
+    "steps": (int, "steps, in place of epochs; rounded up to whole epochs"),
+    "warmup_epochs": (float, "epochs in which the learning rate rises"),
+    "probe": (bool, "train a linear probe beside, where there are labels"),
+    "mixed_precision": (str, "float32, mixed_bfloat16 or mixed_float16"),
+    "seed": (int, "seed of initial weights, views and order"),
+    # Evaluation.
+    "eval_examples": (int, "most images of each set to evaluate with"),
+    "label_draws": (int, "labelled subsets to average over"),
+    "knn_k": (int, "neighbours that vote"),
+}
+
+# Where data lies and how a run is evaluated may change when it is resumed;
+# everything else decides what is learned.
+FREE_TO_CHANGE = ("data_dir", "eval_examples", "label_draws", "knn_k")
+
+# The paper's: ResNet-50 on ImageNet (sections 2.2 and 3). For a TPU or several
+# GPUs; the paper has 64.6 % linear accuracy after these 100 epochs.
+IMAGENET = {
+    "dataset": "imagenet2012",
+    "data_dir": None,
+    "train_split": "train",
+    "test_split": "validation",
+    "image_folder": None,
+    "test_folder": None,
+    "test_fraction": 0.2,
+    "labels": True,
+    "channels": 3,
+    "source_size": 256,
+    "skip_unreadable": False,
+    "image_size": 224,
+    "strength": 1.0,
+    "blur": True,
+    "flip": True,
+    "min_area": 0.08,
+    "depth": 50,
+    "width_multiplier": 1.0,
+    "sk_ratio": 0.0,
+    "se_ratio": 0.0,
+    "stem": "imagenet",
+    "head_layers": 2,
+    "head_dim": 128,
+    "temperature": 0.1,
+    "optimizer": "lars",
+    "learning_rate": 0.3,
+    "learning_rate_scaling": "linear",
+    "momentum": 0.9,
+    "weight_decay": 1e-6,
+    "batch_size": 4096,
+    "epochs": 100,
+    "steps": None,
+    "warmup_epochs": 10.0,
+    "probe": True,
+    "mixed_precision": "mixed_bfloat16",
+    "seed": 0,
+    "eval_examples": 50_000,
+    "label_draws": 5,
+    "knn_k": 200,
+}
+
+# A quarter-width ResNet-18 on CIFAR-10, for half an hour on two cores.
+CIFAR10 = {
+    **IMAGENET,
+    "dataset": "cifar10",
+    "test_split": "test",
+    "source_size": None,
+    "image_size": 32,
+    "strength": 0.5,
+    "blur": False,
+    "depth": 18,
+    "width_multiplier": 0.25,
+    "stem": "cifar",
+    "head_dim": 64,
+    "temperature": 0.2,
+    "optimizer": "sgd",
+    "learning_rate": 0.2,
+    "weight_decay": 5e-4,
+    "batch_size": 256,
+    "epochs": 10,
+    "warmup_epochs": 0.5,
+    "mixed_precision": "float32",
+    "eval_examples": None,
+}
+
+# scikit-learn's 1,797 handwritten digits, 8x8 pixels, for a minute or two on
+# two cores. Left and right mean something in digits, so views are not flipped.
+DIGITS = {
+    **CIFAR10,
+    "dataset": "digits",
+    "test_fraction": 0.25,
+    "channels": 1,
+    "image_size": 8,
+    "flip": False,
+    "min_area": 0.5,
+    "batch_size": 128,
+    "epochs": 60,
+    "warmup_epochs": 5.0,
+    "learning_rate_scaling": "none",
+    "knn_k": 20,
+}
+
+RECIPES = {"digits": DIGITS, "cifar10": CIFAR10, "imagenet": IMAGENET}
+
+
+def resolve(recipe, flags_set, saved=None):
+    """The configuration of a run.
+
+    Args:
+        recipe: String, a key of `RECIPES`.
+        flags_set: Dictionary, the values that the command line gave.
+        saved: Dictionary, the configuration of the run that is resumed, or
+            None. It takes the place of the recipe.
+
+    Returns:
+        Dictionary with all of `KEYS`, and "recipe".
+
+    Raises:
+        ValueError: If a flag contradicts the run that is resumed, or two
+            flags each other.
+    """
+    if {"epochs", "steps"} <= set(flags_set):
+        raise ValueError("--epochs and --steps exclude each other.")
+    if saved is None:
+        return {"recipe": recipe, **RECIPES[recipe], **flags_set}
+    differing = [
+        f"--{key}={value} (the run has {saved.get(key)})"
+        for key, value in flags_set.items()
+        if key not in FREE_TO_CHANGE and value != saved.get(key)
+    ]
+    if differing:
+        raise ValueError(
+            "A run is resumed with the configuration that it began with. "
+            f"Received: {', '.join(differing)}. Leave these flags out, or "
+            "begin another run with another --run_dir."
+        )
+    return {**saved, **flags_set}
+
+
+def count_epochs(config, steps_per_epoch):
+    """The epochs of a run, which may be given in steps."""
+    if config["steps"] is None:
+        return config["epochs"]
+    return math.ceil(config["steps"] / steps_per_epoch)

@@ -1,0 +1,73 @@
+import keras
+import numpy as np
+import pytest
+
+import simclr_keras
+
+
+class Recorder(keras.callbacks.Callback):
+    """Stands for a callback that saves at the end of an epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(epoch)
+
+
+def make_model(learning_rate):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(optimizer=keras.optimizers.SGD(learning_rate), loss="mse")
+    return model
+
+
+def fit(model, x):
+    recorder = Recorder()
+    stop = simclr_keras.callbacks.StopOnNaN()
+    model.fit(
+        x,
+        np.zeros((len(x), 1)),
+        batch_size=2,
+        epochs=3,
+        shuffle=False,
+        verbose=0,
+        callbacks=[stop, recorder],
+    )
+    return recorder
+
+
+def test_a_finite_run_is_left_alone():
+    assert fit(make_model(0.01), np.ones((8, 2))).epochs == [0, 1, 2]
+
+
+def test_the_step_is_named():
+    images = np.ones((8, 2))
+    images[4] = np.nan  # in the third batch of two
+    with pytest.raises(
+        FloatingPointError,
+        match=r"loss became nan at step 3 of epoch 1 \(step 3 of the run\)",
+    ):
+        fit(make_model(0.01), images)
+
+
+def test_nothing_is_saved_after_the_last_step_spoilt_the_weights():
+    # One step an epoch. The first takes a finite loss and leaves weights of
+    # about 1e38 behind; they, or the next loss, are infinite.
+    model = make_model(1e38)
+    recorder = Recorder()
+    with pytest.raises(FloatingPointError, match="of epoch"):
+        model.fit(
+            1e3 * np.ones((2, 2)),
+            np.zeros((2, 1)),
+            epochs=5,
+            verbose=0,
+            callbacks=[simclr_keras.callbacks.StopOnNaN(), recorder],
+        )
+    assert recorder.epochs == []
+
+
+def test_infinity_counts_too():
+    with pytest.raises(FloatingPointError, match="loss became inf"):
+        fit(make_model(0.0), np.full((8, 2), 1e30))
