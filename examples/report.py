@@ -8,6 +8,10 @@ import simclr_keras
 
 COLUMNS = ("1", "2", "10", "all", "knn")
 HEADINGS = ("1 label", "2 labels", "10 labels", "all labels", "kNN")
+NO_ACCURACY = (
+    "No accuracies: they take labelled images to train a classifier with, and "
+    "held-out labelled images to test it on."
+)
 # Pixels of large images are shrunk, or a linear classifier on them would
 # have more weights than the encoder.
 MAX_PIXEL_SIDE = 32
@@ -79,9 +83,12 @@ def format_table(accuracy, num_test):
 
     Args:
         accuracy: Dictionary from a representation's name to what
-            `simclr_keras.evaluation.label_efficiency` returned for it.
+            `simclr_keras.evaluation.label_efficiency` returned for it; empty
+            where there are no labels.
         num_test: Integer, how many held-out images there are.
     """
+    if not accuracy:
+        return NO_ACCURACY
     lines = [
         f"Accuracy in % on {num_test:,} held-out images: a linear classifier "
         "with so many",

@@ -59,7 +59,15 @@ def uniform(key, index, count, stream=0):
 
     Returns:
         float32 tensor (B, count), multiples of 2**-24.
+
+    Raises:
+        ValueError: If `count` is an integer beyond the length of a stream.
     """
+    if isinstance(count, int) and count > 2**21:
+        raise ValueError(
+            "An image can have at most 2**21 random numbers. Received: "
+            f"count={count}. Draw for smaller images, after the crop."
+        )
     pairs = (count + 1) // 2
     key = ops.cast(key, "int32")
     number = ops.arange(pairs, dtype="int32") + (stream << 20)

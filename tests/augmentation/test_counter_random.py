@@ -143,3 +143,9 @@ def test_layers_of_two_classes_with_one_seed_draw_independently():
     ]
     correlation = np.corrcoef(np.array(gray), np.array(flipped))[0, 1]
     assert abs(correlation) < 4 / np.sqrt(shape[0])
+
+
+def test_a_draw_beyond_the_stream_is_refused():
+    key, index = ops.array([1, 2]), ops.arange(2)
+    with pytest.raises(ValueError, match=f"count={2**21 + 1}"):
+        counter_random.uniform(key, index, 2**21 + 1)

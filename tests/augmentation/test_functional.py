@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras import ops
 
 from simclr_keras.augmentation import functional
+from tests import checks
 from tests.augmentation.references import blur_loops, cut_and_resize
 
 # float32 has 6e-8 of rounding at 1; each result comes out of some ten
@@ -301,6 +302,11 @@ def test_compiled_equals_eager(mode):
         np.testing.assert_allclose(
             results[name], expected, rtol=0, atol=2e-6, err_msg=name
         )
+
+
+@pytest.mark.parametrize("name", ["adjust_brightness", "crop_and_resize"])
+def test_examples_of_the_docstring(name):
+    checks.check_examples(getattr(functional, name))
 
 
 # Wrong arguments.
