@@ -134,6 +134,22 @@ CIFAR10 = {
     "eval_examples": None,
 }
 
+# CIFAR-10 to convergence, by Google's README: about 91 % linear accuracy. For
+# an accelerator.
+CIFAR10_PAPER = {
+    **CIFAR10,
+    "min_area": 0.08,
+    "width_multiplier": 1.0,
+    "head_dim": 128,
+    "temperature": 0.5,
+    "optimizer": "lars",
+    "learning_rate": 1.0,
+    "weight_decay": 1e-4,
+    "batch_size": 512,
+    "epochs": 1000,
+    "warmup_epochs": 10.0,
+}
+
 # scikit-learn's 1,797 handwritten digits, 8x8 pixels, for a minute or two on
 # two cores. Left and right mean something in digits, so views are not flipped.
 # A batch of 64 has some six other images of each digit among its negatives; a
@@ -156,7 +172,12 @@ DIGITS = {
     "knn_k": 20,
 }
 
-RECIPES = {"digits": DIGITS, "cifar10": CIFAR10, "imagenet": IMAGENET}
+RECIPES = {
+    "digits": DIGITS,
+    "cifar10": CIFAR10,
+    "cifar10_paper": CIFAR10_PAPER,
+    "imagenet": IMAGENET,
+}
 
 
 def resolve(recipe, flags_set, saved=None):
