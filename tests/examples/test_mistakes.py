@@ -71,7 +71,7 @@ def test_an_unknown_recipe():
     with flagsaver.flagsaver(), pytest.raises(error_type) as error:
         flags.FLAGS(["pretrain.py", "--recipe=mnist"])
     assert "mnist" in str(error.value)
-    assert "digits|cifar10|imagenet" in str(error.value)
+    assert "digits|cifar10|cifar10_paper|imagenet" in str(error.value)
 
 
 def test_another_run_is_not_overwritten(other_run):
