@@ -43,7 +43,7 @@ def plot_history(path, history):
     """
     plt = _pyplot()
     epochs = history.column("epoch")
-    figure, axis = plt.subplots(figsize=(6, 4))
+    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     axis.plot(epochs, history.column("loss"), color="C0", label="loss")
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss (nats)")
@@ -58,7 +58,7 @@ def plot_history(path, history):
             share.plot(epochs, values, color=color, label=label)
     share.set_ylim(0, 1)
     share.set_ylabel("accuracy")
-    figure.legend(loc="upper center", ncols=3, frameon=False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     _save(figure, path)
 
 
@@ -89,7 +89,7 @@ def plot_representations(path, features, labels, class_names, title):
         # On a busy machine its threads mostly wait for each other.
         with threadpoolctl.threadpool_limits(1):
             points = tsne.fit_transform(points)
-    figure, axis = plt.subplots(figsize=(6, 6))
+    figure, axis = plt.subplots(figsize=(6, 6), layout="constrained")
     if labels is None:
         axis.scatter(*points[:, :2].T, s=8)
     else:
@@ -99,7 +99,13 @@ def plot_representations(path, features, labels, class_names, title):
         if len(classes) <= 20:
             names = [class_names[label] for label in classes]
             handles, _ = scatter.legend_elements(num=list(classes))
-            axis.legend(handles, names, fontsize=8, loc="best")
+            axis.legend(
+                handles,
+                names,
+                fontsize=8,
+                loc="upper left",
+                bbox_to_anchor=(1, 1),  # beside the map, not on it
+            )
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_title(f"{title} ({len(points)} images, t-SNE)")
@@ -116,6 +122,5 @@ def _pyplot():
 
 
 def _save(figure, path):
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
     _pyplot().close(figure)

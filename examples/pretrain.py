@@ -277,6 +277,10 @@ def prepare():
     folder = RunFolder(
         FLAGS.run_dir or os.path.join("runs", FLAGS.recipe), FLAGS.resume
     )
+    if FLAGS.resume and not folder.is_resumed:
+        print(f"Nothing to resume in {folder.path}; beginning a new run.")
+    if folder.is_resumed and FLAGS["recipe"].present:
+        flags_set["recipe"] = FLAGS.recipe
     config = recipes.resolve(
         FLAGS.recipe,
         flags_set,
@@ -360,7 +364,7 @@ def main(_):
             },
         },
     )
-    print()
+    print(f"\nThe results are in {folder.file('results.json')}\n")
     print(report.format_table(accuracy, image_sets[-1].num_images))
 
 

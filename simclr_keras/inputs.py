@@ -107,9 +107,13 @@ def check_first(
     elif hasattr(x, "element_spec"):
         specs = keras.tree.flatten(x.element_spec)
         is_float = any("float" in str(getattr(s, "dtype", "")) for s in specs)
-        if not is_float or not hasattr(x, "take"):
+        # Integers lie in the range or are caught in the step; to look costs a
+        # read of the first batch.
+        if not hasattr(x, "take") or not (is_float or num_classes):
             return
-        data = next(iter(x.take(1)))
+        data = next(iter(x.take(1)), None)
+        if data is None:
+            raise ValueError("The dataset is empty: it holds no batch.")
     elif all(hasattr(a, "shape") for a in keras.tree.flatten(x)):
         count = len(next(iter(keras.tree.flatten(x)), ()))
         count = int(count * (1 - validation_split))

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from simclr_keras import distribution
-from simclr_keras.losses.nt_xent import check_projections
+from simclr_keras.losses.nt_xent import check_projections, normalize
 
 
 class _ContrastiveMetric(keras.metrics.Mean):
@@ -21,9 +21,9 @@ class _ContrastiveMetric(keras.metrics.Mean):
         z_i = ops.cast(z_i, self.dtype)
         z_j = ops.cast(z_j, self.dtype)
         check_projections(z_i, z_j)
-        candidates = distribution.all_gather(ops.normalize(z_j, axis=-1))
+        candidates = distribution.all_gather(normalize(z_j))
         similarities = ops.matmul(  # (n, N)
-            ops.normalize(z_i, axis=-1), ops.transpose(candidates)
+            normalize(z_i), ops.transpose(candidates)
         )
         partner = distribution.sample_index(ops.shape(z_i)[0])
         return super().update_state(

@@ -5,12 +5,16 @@ from keras import ops
 
 from simclr_keras import distribution, inputs
 from simclr_keras.augmentation.random_image_layer import (
+    RandomImageLayer,
     standardize_value_range,
 )
 from simclr_keras.losses import NTXentLoss
 from simclr_keras.metrics import ContrastiveAccuracy, ContrastiveEntropy
 from simclr_keras.projection_head import ProjectionHead
 from simclr_keras.train_step import TrainStep
+
+# The seed of the views in `evaluate`.
+_EVALUATION_SEED = 0
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -60,7 +64,12 @@ class SimCLRModel(TrainStep, keras.Model):
     `contrastive_entropy` (see `simclr_keras.metrics`); and with a probe
     `probe_loss` and `probe_accuracy`, on augmented images in `fit` and on the
     images themselves in `evaluate`. `evaluate` compares augmented views too,
-    with batch norm in inference mode.
+    the same ones each time, with batch norm in inference mode.
+
+    On TensorFlow a batch with a wrong value (NaN, out of range, not a class)
+    stops the step before it reaches the weights, unless XLA compiles the step,
+    which leaves such checks out: `jit_compile=True`, and Keras's default on a
+    machine with a GPU. What `fit` can look at beforehand is checked always.
 
     Metrics given to `compile` are called as the loss is, with the projections
     of first and second views.
@@ -212,12 +221,8 @@ class SimCLRModel(TrainStep, keras.Model):
         self._build_on(representations.shape)
         return representations
 
-    def augment(self, images):
-        """Makes a random view of each image: (B, H, W, C) in `value_range`."""
-        return self.augmentation(images, training=True)
-
-    def _views(self, batch):
-        """Both views of every image of a batch."""
+    def _views(self, batch, training):
+        """Both views of every image of a batch, in `value_range`."""
         if inputs.IMAGE not in batch:
             return tuple(batch[key] for key in inputs.VIEWS)
         if self.augmentation is None:
@@ -227,7 +232,14 @@ class SimCLRModel(TrainStep, keras.Model):
                 "images; pass `augmentation=SimCLRAugmentation(...)`."
             )
         images = batch[inputs.IMAGE]
-        return self.augment(images), self.augment(images)
+        if training or not isinstance(self.augmentation, RandomImageLayer):
+            return self.augment(images), self.augment(images)
+        # Evaluation draws the same views each time, and leaves the draws of
+        # the training where they are.
+        return tuple(
+            self.augment(images, ops.array([_EVALUATION_SEED, view]))
+            for view in range(2)
+        )
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -253,7 +265,9 @@ class SimCLRModel(TrainStep, keras.Model):
         batch = inputs.unpack(x, y)
         inputs.check_negatives(batch)
         batch = self.assert_values(batch)
-        views = ops.concatenate(self._views(batch), axis=0)  # (2N, H, W, C)
+        views = ops.concatenate(
+            self._views(batch, training), axis=0
+        )  # (2N, H, W, C)
         h = self._represent(self._scale(views), training)  # (2N, F)
         z_1, z_2 = ops.split(self.projection_head(h, training=training), 2)
         loss = super().compute_loss(x=x, y=z_1, y_pred=z_2, training=training)
@@ -297,7 +311,12 @@ class SimCLRModel(TrainStep, keras.Model):
         return next(m for m in self.metrics if m.name == "loss")
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        return self.get_metrics_result()  # `compute_loss` has updated them.
+        # `compute_loss` has updated them; under a strategy Keras asks once
+        # before it has, to build what `compile` was given.
+        metrics = self._compile_metrics
+        if metrics is not None and not metrics.built:
+            return {}
+        return self.get_metrics_result()
 
     def fit(self, x=None, y=None, *args, **kwargs):
         names = "batch_size", "epochs", "verbose", "callbacks"
@@ -310,6 +329,16 @@ class SimCLRModel(TrainStep, keras.Model):
             self.num_classes,
             given.get("validation_split", 0.0),
         )
+        validation = given.get("validation_data")
+        if validation is not None:
+            x_val, y_val, _ = keras.utils.unpack_x_y_sample_weight(validation)
+            inputs.check_first(
+                x_val,
+                y_val,
+                given.get("validation_batch_size", given.get("batch_size")),
+                self.value_range,
+                self.num_classes,
+            )
         return super().fit(x, y, *args, **kwargs)
 
     def get_config(self):

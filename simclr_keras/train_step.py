@@ -22,6 +22,9 @@ elif keras.backend.backend() == "torch":
 class TensorFlowTrainStep:
     """Steps of `tf.GradientTape`."""
 
+    _compiled_augmentation = None
+    _compiled_for = None
+
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
@@ -45,32 +48,33 @@ class TensorFlowTrainStep:
         )
         return self.get_metrics_result()
 
-    def augment(self, images):
-        # On a CPU, XLA makes these many small operations two to three times as
-        # fast. What it compiles is a function of its arguments: in a replica
-        # it must not hold variables, which belong to one replica.
-        if not self._compiles_augmentation():
-            return super().augment(images)
-        if self._compiled_augmentation is None:
+    def augment(self, images, key=None):
+        """A random view of each image, (B, H, W, C) in `value_range`.
+
+        Args:
+            images: Tensor (B, H, W, C).
+            key: Seed and number of the draw; None is the augmentation's next.
+        """
+        augmentation = self.augmentation
+        if not isinstance(augmentation, RandomImageLayer):
+            return augmentation(images, training=True)
+        if tf.executing_eagerly() or sys.platform == "darwin":
+            return augmentation.apply(images, key=key)
+        # XLA makes these many small operations several times as fast on a CPU.
+        # What it compiles is a function of its arguments: in a replica it must
+        # not hold variables, which belong to one replica.
+        if self._compiled_for is not augmentation:
+            self._compiled_for = augmentation
             self._compiled_augmentation = tf.function(
-                self.augmentation.apply, jit_compile=True, autograph=False
+                augmentation.apply, jit_compile=True, autograph=False
             )
         views = self._compiled_augmentation(
             images,
             distribution.sample_index(tf.shape(images)[0]),
-            self.augmentation.seed_generator.next(),
+            augmentation.seed_generator.next() if key is None else key,
         )
-        shape = self.augmentation.compute_output_shape(tuple(images.shape))
+        shape = augmentation.compute_output_shape(tuple(images.shape))
         return tf.ensure_shape(views, shape)
-
-    _compiled_augmentation = None
-
-    def _compiles_augmentation(self):
-        return (
-            isinstance(self.augmentation, RandomImageLayer)
-            and not tf.executing_eagerly()
-            and sys.platform != "darwin"  # TensorFlow has no XLA there.
-        )
 
     def assert_values(self, batch):
         """Stops at the batch whose values are wrong, before it is used.
@@ -120,6 +124,11 @@ class TensorFlowTrainStep:
 
 class _KerasTrainStep:
     """What JAX and PyTorch share: no assertions inside a step."""
+
+    def augment(self, images, key=None):
+        if isinstance(self.augmentation, RandomImageLayer):
+            return self.augmentation.apply(images, key=key)
+        return self.augmentation(images, training=True)
 
     def assert_values(self, batch):
         return batch

@@ -558,7 +558,7 @@ def test_an_encoder_that_is_built_by_its_first_batch():
 
 def test_two_views_are_two_draws(tiny):
     model = tiny()
-    view_1, view_2 = model._views({"image": tf.constant(IMAGES)})
+    view_1, view_2 = model._views({"image": tf.constant(IMAGES)}, training=True)
     flipped = IMAGES[:, :, ::-1].astype("float32")
     for view in (view_1, view_2):
         is_flipped = (view.numpy() == flipped).all(axis=(1, 2, 3))
@@ -1008,3 +1008,58 @@ def test_images_without_an_augmentation():
 def test_sample_weight(tiny):
     with pytest.raises(ValueError, match="takes no `sample_weight`"):
         fit(tiny(), IMAGES, LABELS, sample_weight=np.ones(16))
+
+
+# --- Draws in training and evaluation ---------------------------------------
+
+
+def noisy_model(**kwargs):
+    return tiny_model(augmentation=RandomGaussianNoise(seed=7), **kwargs)
+
+
+def test_evaluation_draws_the_same_views_each_time():
+    model = noisy_model()
+    losses = [model.evaluate(IMAGES, batch_size=8, verbose=0) for _ in range(2)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("compiling", [{}, EAGER])
+def test_validation_leaves_the_training_as_it_is(compiling):
+    alone = noisy_model(compiling=compiling)
+    watched = noisy_model(compiling=compiling)
+    fit(alone, IMAGES)
+    fit(watched, IMAGES, validation_data=(IMAGES[:8],))
+    for a, b in zip(alone.weights, watched.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_step_compiles_the_augmentation():
+    model = noisy_model()
+    fit(model, IMAGES, epochs=1)
+    compiled = model._compiled_augmentation
+    assert compiled.function_spec.jit_compile
+    assert compiled.experimental_get_tracing_count() == 1
+
+
+def test_validation_data_is_checked_before_the_training():
+    model = noisy_model()
+    with pytest.raises(ValueError, match="single one"):
+        fit(model, IMAGES, validation_data=(IMAGES[:9],))
+    with pytest.raises(ValueError, match="value_range"):
+        fit(model, IMAGES, validation_data=(IMAGES[:8] * np.float32(9),))
+    assert int(model.optimizer.iterations) == 0
+
+
+def test_an_empty_dataset_says_so():
+    empty = tf.data.Dataset.from_tensor_slices(IMAGES.astype("float32"))
+    with pytest.raises(ValueError, match="empty"):
+        noisy_model().fit(empty.take(0).batch(8))
+
+
+def test_metrics_of_compile_under_a_strategy():
+    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+        model = noisy_model(
+            compiling={"metrics": [keras.metrics.MeanSquaredError(name="mse")]}
+        )
+    history = fit(model, IMAGES, epochs=1)
+    assert np.isfinite(history["mse"]).all()

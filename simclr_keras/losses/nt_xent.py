@@ -99,7 +99,7 @@ def nt_xent(z_i, z_j, temperature):
             f"{tuple(z_i.shape)}. Use a larger batch, and "
             "`drop_remainder=True` if the last one is short."
         )
-    z_i, z_j = ops.normalize(z_i, axis=-1), ops.normalize(z_j, axis=-1)
+    z_i, z_j = normalize(z_i), normalize(z_j)
     # The candidates: first views, then second views, of every replica.
     all_i, all_j = distribution.all_gather(z_i), distribution.all_gather(z_j)
     anchors = ops.concatenate([z_i, z_j], axis=0)  # (2n, D)
@@ -116,6 +116,16 @@ def nt_xent(z_i, z_j, temperature):
     return keras.losses.sparse_categorical_crossentropy(
         partner, logits, from_logits=True
     )
+
+
+def normalize(z):
+    """Rows of length 1; a row of zeros stays zero, with a finite gradient.
+
+    `ops.normalize` has the same values, but under XLA a NaN as the gradient of
+    a row of zeros.
+    """
+    squares = ops.sum(ops.square(z), axis=-1, keepdims=True)
+    return z * ops.rsqrt(ops.maximum(squares, 1e-24))
 
 
 def check_projections(z_i, z_j):

@@ -337,3 +337,18 @@ def test_shapes_are_checked_in_a_graph():
 
     with pytest.raises(ValueError, match=r"z_j.shape=\(None, 7\)"):
         compiled.get_concrete_function()
+
+
+def test_zero_projections_are_finite_under_xla():
+    # XLA's gradient of a square root at zero is not TensorFlow's.
+    z_1, z_2 = (tf.constant(z) for z in projections(4, 8))
+    z_1 = z_1 * np.array([[0], [1], [1], [1]], "float32")
+
+    @tf.function(jit_compile=True)
+    def gradient(z_1, z_2):
+        with tf.GradientTape() as tape:
+            tape.watch(z_1)
+            loss = NTXentLoss()(z_1, z_2)
+        return tape.gradient(loss, z_1)
+
+    assert np.isfinite(gradient(z_1, z_2)).all()
