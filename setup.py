@@ -23,12 +23,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["simclr_keras", "simclr_keras.*"]),
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",
-        "keras>=3.12",
-        "numpy>=1.26",
-        "tensorflow>=2.19",
+        "keras>=3.15",
+        "numpy>=2.0",
+        "tensorflow>=2.21",
     ],
     extras_require={
         "datasets": datasets,
@@ -45,7 +45,6 @@ setup(
     },
     classifiers=[
         "Programming Language :: Python :: 3",
-        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",

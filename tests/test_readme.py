@@ -25,6 +25,10 @@ def test_the_examples_are_as_short_as_they_say():
     assert len(probe.splitlines()) <= 10
 
 
+def test_nothing_is_left_to_fill_in():
+    assert "@@" not in README.read_text(encoding="utf-8")
+
+
 def test_the_examples_run(monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
 

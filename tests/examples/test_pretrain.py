@@ -38,7 +38,13 @@ def start(*arguments):
     return subprocess.Popen(
         [sys.executable, str(ROOT / "examples" / "pretrain.py"), *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            # oneDNN adds up in an order that depends on what else the machine
+            # does; two runs can be compared to the digit without it.
+            "TF_ENABLE_ONEDNN_OPTS": "0",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
