@@ -8,15 +8,13 @@ training mode and the gradient of a sum with respect to its weights. Steps
 alternate, and the median of the ratios counts.
 """
 
-import json
 import os
-import platform
 import statistics
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
+import report
 import tensorflow as tf
 from absl import app, flags
 
@@ -95,27 +93,16 @@ def main(_):
         f"s, train step {results['train_step_seconds']:.2f} s, ratio "
         f"{results['ratio']:.3f}"
     )
-    if FLAGS.json:
-        report = {
-            "benchmark": "train_step",
-            **{
-                name: FLAGS[name].value
-                for name in (
-                    "depth",
-                    "width_multiplier",
-                    "batch_size",
-                    "runs",
-                    "jit_compile",
-                )
-            },
-            "cores": os.cpu_count(),
-            "platform": platform.platform(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "results": results,
-        }
-        with open(FLAGS.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
+    report.write_json(
+        FLAGS.json,
+        benchmark="train_step",
+        depth=FLAGS.depth,
+        width_multiplier=FLAGS.width_multiplier,
+        batch_size=FLAGS.batch_size,
+        runs=FLAGS.runs,
+        jit_compile=FLAGS.jit_compile,
+        results=results,
+    )
 
 
 if __name__ == "__main__":

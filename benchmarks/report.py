@@ -1,0 +1,28 @@
+"""How a benchmark writes down what it found."""
+
+import json
+import os
+import platform
+
+import keras
+import tensorflow as tf
+
+
+def write_json(path, **fields):
+    """Writes the fields, and what they were measured on, to a file.
+
+    Args:
+        path: String or None, which writes nothing.
+        **fields: What JSON can hold.
+    """
+    if not path:
+        return
+    environment = {
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({**fields, **environment}, file, indent=2)
