@@ -23,10 +23,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["simclr_keras", "simclr_keras.*"]),
-    python_requires=">=3.11",
+    python_requires=">=3.10",
     install_requires=[
         "absl-py>=2.1",
-        "keras>=3.15",
+        "keras>=3.12",
         "numpy>=2.0",
         "tensorflow>=2.21",
     ],
@@ -45,6 +45,7 @@ setup(
     },
     classifiers=[
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
