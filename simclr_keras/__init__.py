@@ -12,6 +12,7 @@ from simclr_keras import (
     optimizers,
 )
 from simclr_keras.augmentation import SimCLRAugmentation
+from simclr_keras.checkpoints import load_published_weights
 from simclr_keras.losses import NTXentLoss
 from simclr_keras.optimizers import (
     LARS,
@@ -35,6 +36,7 @@ __all__ = [
     "data",
     "encoders",
     "evaluation",
+    "load_published_weights",
     "losses",
     "metrics",
     "optimizers",
@@ -43,7 +45,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    # `data` needs TensorFlow, which is not there, or not loaded yet, where
+    # These need TensorFlow, which is not there, or not loaded yet, where
     # Keras runs on another backend.
     if name == "data":
         return importlib.import_module("simclr_keras.data")

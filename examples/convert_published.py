@@ -1,0 +1,138 @@
+"""Converts Google's published SimCLR weights to files of this library.
+
+    python examples/convert_published.py --path=r50_1x_sk0/saved_model \
+        --output=encoder.keras
+
+`--path` is a TF2 checkpoint or the folder of a SavedModel. What kind of network
+it holds is read from the file and printed; then every file that is written is
+loaded again, and its outputs are compared with those of the weights it is of.
+
+    encoder = keras.saving.load_model("encoder.keras")  # after simclr_keras
+    representations = encoder(images)  # floats in [0, 1]
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+from absl import app, flags
+
+import simclr_keras
+
+flags.DEFINE_string("path", None, "Checkpoint or SavedModel.", required=True)
+flags.DEFINE_string("output", "encoder.keras", "Where to write the encoder.")
+flags.DEFINE_string(
+    "head_output", None, "Where to write the projection head, a .keras file."
+)
+flags.DEFINE_string(
+    "classifier_output", None, "Where to write the classifier, a .keras file."
+)
+flags.DEFINE_string(
+    "saved_model", None, "Folder to write a SavedModel for TF Hub to."
+)
+FLAGS = flags.FLAGS
+
+# float32: a loaded model may add up in another order.
+TOLERANCE = 1e-5
+
+
+def describe(encoder, head, classifier):
+    """What the file was found to hold."""
+    names = "depth", "width_multiplier", "sk_ratio", "se_ratio", "stem"
+    lines = [("encoder", f"ResNet, {encoder.count_params():,} parameters")]
+    lines += [(name, getattr(encoder, name)) for name in names]
+    lines += [("representation", encoder.output_shape[-1])]
+    lines += [("channels", encoder.image_shape[-1])]
+    found = "none"
+    if head is not None:
+        found = f"{head.num_layers} layers, {head.output_dim} outputs"
+    lines += [("projection head", found)]
+    found = "none" if classifier is None else f"{classifier.units} classes"
+    lines += [("classifier", found)]
+    return "\n".join(f"  {name:17s} {value}" for name, value in lines)
+
+
+def save(path, model, inputs):
+    """Writes a model, loads it again and compares the two.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    folder = os.path.dirname(path)
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+    model.save(path)
+    loaded = keras.saving.load_model(path)
+    compare(path, model(inputs, training=False), loaded(inputs, training=False))
+
+
+def compare(path, expected, outputs):
+    """Prints by how much two outputs differ, and stops at too much."""
+    expected, outputs = map(keras.ops.convert_to_numpy, (expected, outputs))
+    difference = np.abs(expected - outputs).max()
+    print(
+        f"Wrote {path}; loaded again, its outputs differ by "
+        f"{difference:.1e} at most."
+    )
+    if not difference <= TOLERANCE * max(1.0, np.abs(expected).max()):
+        raise ValueError(f"{path} does not give what the weights give.")
+
+
+def as_model(layer, features):
+    """A layer on representations as a model, which can be saved by itself."""
+    return keras.Sequential([keras.Input((features,)), layer])
+
+
+def convert():
+    """Reads, then writes what the flags ask for."""
+    for name in ("output", "head_output", "classifier_output"):
+        if FLAGS[name].value and not FLAGS[name].value.endswith(".keras"):
+            raise ValueError(
+                f"--{name} must end in .keras. Received: {FLAGS[name].value}."
+            )
+    weights = simclr_keras.load_published_weights(FLAGS.path)
+    encoder, head, classifier = weights
+    print(f"{FLAGS.path} holds\n{describe(*weights)}")
+    for name, part in (
+        ("head_output", head),
+        ("classifier_output", classifier),
+    ):
+        if FLAGS[name].value and part is None:
+            raise ValueError(f"There is nothing to write for --{name}.")
+
+    size = 32 if encoder.stem == "cifar" else 224
+    shape = (2, size, size, encoder.image_shape[-1])
+    images = np.random.default_rng(0).random(shape, "float32")
+    save(FLAGS.output, encoder, images)
+    representations = encoder(images, training=False)
+    for path, part in (
+        (FLAGS.head_output, head),
+        (FLAGS.classifier_output, classifier),
+    ):
+        if path:
+            features = encoder.output_shape[-1]
+            save(path, as_model(part, features), representations)
+    if FLAGS.saved_model:
+        import tensorflow as tf
+
+        model = encoder
+        if head is not None:
+            model = simclr_keras.SimCLRModel(encoder, projection_head=head)
+        simclr_keras.export_saved_model(model, FLAGS.saved_model)
+        module = tf.saved_model.load(FLAGS.saved_model)
+        compare(FLAGS.saved_model, representations, module(images))
+
+
+def main(_):
+    """Converts, or says what is wrong with the file."""
+    try:
+        convert()
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)

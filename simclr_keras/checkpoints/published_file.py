@@ -1,0 +1,146 @@
+"""Reads the files that published SimCLR networks come in."""
+
+import functools
+import itertools
+import os
+import re
+from typing import Any, NamedTuple
+
+from simclr_keras.checkpoints import published_keys
+from simclr_keras.checkpoints.published_keys import CHECKPOINT, SAVED_MODEL
+
+
+class PublishedFile(NamedTuple):
+    """The contents of a file; keys are as `published_keys.tidy` leaves them."""
+
+    path: str
+    format: str
+    keys: dict  # to the key in the file
+    shapes: dict  # from key to tuple
+    read: Any  # function from the key in the file to a NumPy array
+    passed_over: tuple = ()  # the training's keys in the file
+
+    def has(self, root):
+        return any(key.startswith(root) for key in self.keys)
+
+    def shape(self, key):
+        return self.shapes.get(key, ())
+
+
+def open_published(path, ignore):
+    """Opens a checkpoint or SavedModel."""
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ImportError(
+            "`load_published_weights` reads TensorFlow's files and needs "
+            "TensorFlow, whatever the Keras backend: pip install tensorflow."
+        ) from error
+
+    path = path.rstrip("/") or path
+    if tf.saved_model.contains_saved_model(path):
+        file_format, shapes, read = SAVED_MODEL, *_open_saved_model(path)
+    else:
+        path = _checkpoint_prefix(path)
+        file_format, shapes, read = CHECKPOINT, *_open_checkpoint(path)
+
+    names = [key for key in shapes if not any(p.search(key) for p in ignore)]
+    is_ignored = functools.partial(published_keys.is_ignored, file_format)
+    used = list(itertools.filterfalse(is_ignored, names))
+    passed_over = tuple(filter(is_ignored, names))
+    keys = published_keys.tidy(file_format, used)
+    shapes = {key: tuple(shapes[name]) for key, name in keys.items()}
+    file = PublishedFile(path, file_format, keys, shapes, read, passed_over)
+    if not file.has(published_keys.roots(file_format)[0]):
+        shown = ", ".join(sorted(used)[:5]) or "none"
+        raise ValueError(
+            f"{path!r} must hold a SimCLR network of Google's TF2 "
+            "implementation, with keys such as "
+            f"{published_keys.encoder_example(file_format)!r}. Received: "
+            f"{len(used)} variables, {shown}. Networks of other sources, and "
+            "those for TensorFlow 1, have other keys."
+        )
+    return file
+
+
+def _checkpoint_prefix(path):
+    """The prefix of the checkpoint that a path means."""
+    import tensorflow as tf
+
+    prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
+    if tf.io.gfile.exists(f"{prefix}.index"):
+        return prefix
+    if not tf.io.gfile.isdir(path):
+        raise FileNotFoundError(
+            f"There is no checkpoint or SavedModel at {path!r}: neither "
+            f"{path}.index nor a folder with saved_model.pb."
+        )
+    latest = tf.train.latest_checkpoint(path)
+    if latest is not None:
+        return latest
+    found = sorted(tf.io.gfile.glob(os.path.join(path, "*.index")))
+    if len(found) == 1:
+        return found[0].removesuffix(".index")
+    names = ", ".join(os.path.basename(name) for name in found) or "no .index"
+    raise FileNotFoundError(
+        f"The folder {path!r} must hold a SavedModel (saved_model.pb), a "
+        "file `checkpoint` that names the latest checkpoint, or a single "
+        f".index file. Received: {names}. Pass the prefix of one checkpoint."
+    )
+
+
+def _open_checkpoint(prefix):
+    """Shapes by key, and a function that reads a key."""
+    import tensorflow as tf
+
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        shapes = reader.get_variable_to_shape_map()
+    except Exception as error:  # TensorFlow has many for damaged files.
+        raise ValueError(
+            f"The checkpoint {prefix!r} cannot be read; it may be damaged or "
+            f"not whole. TensorFlow says: {error}"
+        ) from error
+    return shapes, reader.get_tensor
+
+
+def _open_saved_model(path):
+    """Shapes by variable's name, and a function that reads a name."""
+    import tensorflow as tf
+
+    try:
+        module = tf.saved_model.load(path)
+    except Exception as error:  # TensorFlow has many for damaged files.
+        raise ValueError(
+            f"The SavedModel {path!r} cannot be read; it may be damaged or "
+            f"not whole.{_damage(path)} TensorFlow says: {error}"
+        ) from error
+    variables = {}
+    for v in tf.train.TrackableView(module).descendants():
+        if isinstance(v, tf.Variable):
+            name = v.name
+            while name in variables:  # Left over, in the end.
+                name += " (again)"
+            variables[name] = v
+    shapes = {name: v.shape.as_list() for name, v in variables.items()}
+    return shapes, lambda name: variables[name].numpy()
+
+
+def _damage(path):
+    """Names the keys of a SavedModel's variables that cannot be read."""
+    try:
+        shapes, read = _open_checkpoint(f"{path}/variables/variables")
+    except ValueError:
+        return " Its `variables` cannot be opened."
+    keys = [
+        key for key in sorted(shapes) if isinstance(try_read(read, key), str)
+    ]
+    return f" It cannot give: {', '.join(keys)}." if keys else ""
+
+
+def try_read(read, key):
+    """The value of a key, or what TensorFlow says."""
+    try:
+        return read(key)
+    except Exception as error:  # TensorFlow has many for damaged files.
+        return (str(error) or repr(error)).splitlines()[0]

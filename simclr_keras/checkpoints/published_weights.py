@@ -1,0 +1,268 @@
+"""Published SimCLR weights, read into this library's components."""
+
+import os
+import re
+import warnings
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from simclr_keras.checkpoints import published_keys
+from simclr_keras.checkpoints.published_config import (
+    infer_encoder,
+    infer_head,
+    most_common,
+)
+from simclr_keras.checkpoints.published_file import open_published, try_read
+from simclr_keras.checkpoints.published_keys import SAVED_MODEL
+from simclr_keras.encoders import ResNet
+from simclr_keras.projection_head import ProjectionHead
+
+
+class PublishedWeights(NamedTuple):
+    """What `load_published_weights` returns; every part can be trained on.
+
+    Attributes:
+        encoder: `encoders.ResNet`, images in [0, 1] to representations.
+        projection_head: `ProjectionHead`, or None where the file has none.
+        classifier: `keras.layers.Dense`, representations to logits, or None.
+    """
+
+    encoder: ResNet
+    projection_head: ProjectionHead | None
+    classifier: keras.layers.Dense | None
+
+
+def load_published_weights(
+    path,
+    depth=None,
+    width_multiplier=None,
+    sk_ratio=None,
+    se_ratio=None,
+    stem=None,
+    input_shape=None,
+    num_projection_layers=None,
+    projection_dim=None,
+    num_classes=None,
+    synchronized=None,
+    ignore=(),
+):
+    """Reads Google's SimCLR and SimCLRv2 weights from a file.
+
+    Every variable is read by its key, and every key is accounted for: what is
+    missing, left over, damaged or of a wrong shape is an error that lists all
+    such keys. Only what belongs to the training is passed over: the slots of
+    the optimizer (momentum), its own variables, `global_step`, `save_counter`
+    and TensorFlow's object graph.
+
+    The configuration follows from the keys and shapes. Where an argument is
+    given, it is taken instead, and the file has to agree with it. Some things
+    no file tells: the ratio of selective kernels where all are at their least
+    width (0.0625 is assumed, and another would give the same network); and,
+    in a SavedModel of depth 18 or 34 with `stem="cifar"`, whether `sk_ratio`
+    is above 0 (assumed not to be).
+
+    A SavedModel may lack the moving statistics of the projection head. Then
+    a warning lists them, and the head starts with a mean of 0 and a variance
+    of 1: right for training, not for projections at inference.
+
+    Args:
+        path: String or path. A TF2 checkpoint by its prefix (as
+            `tf.train.load_checkpoint` takes it), by its `.index` file or by
+            its folder (of which the latest checkpoint is taken); or the folder
+            of a SavedModel.
+        depth, width_multiplier, sk_ratio, se_ratio, stem: Of the encoder, see
+            `encoders.ResNet`. Default to None, what the file says.
+        input_shape: Tuple (H, W, C) of the images. Defaults to None, (None,
+            None, C) with the channels of the file.
+        num_projection_layers, projection_dim: `num_layers` and `output_dim` of
+            the `ProjectionHead`. Default to None, what the file says.
+        num_classes: Positive integer, outputs of the classifier. Defaults to
+            None, what the file says.
+        synchronized: Whether batch norm takes its statistics over all replicas
+            of `tf.distribute`, see `encoders.ResNet`. Defaults to None.
+        ignore: List of regular expressions; keys in which one is found are
+            passed over. `["projection_head"]` leaves the head out. Defaults
+            to ().
+
+    Returns:
+        `PublishedWeights`, a named tuple `(encoder, projection_head,
+        classifier)`. The classifier is that beside the pretraining, and takes
+        h. (In a network that was fine-tuned from a layer of the projection
+        head it takes that layer's output, which the file does not say.)
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint or SavedModel at `path`.
+        ValueError: If it cannot be read, is of another network, or does not
+            fit; with the file and the keys.
+        ImportError: If TensorFlow, which reads the file, is not installed.
+            The Keras backend may be another one.
+
+    Example:
+        >>> import simclr_keras
+        >>> path = "tests/fixtures/published_weights/resnet18_cifar/checkpoint"
+        >>> weights = simclr_keras.load_published_weights(path)
+        >>> weights.encoder.depth, weights.encoder.stem
+        (18, 'cifar')
+        >>> weights.projection_head.num_layers, weights.classifier.units
+        (2, 10)
+
+    Reference:
+        - [Chen et al., 2020](https://arxiv.org/abs/2002.05709)
+        - [Chen et al., 2020](https://arxiv.org/abs/2006.10029) (SimCLRv2)
+    """
+    file = open_published(
+        os.fspath(path), [re.compile(pattern) for pattern in ignore]
+    )
+    given = {
+        "depth": depth,
+        "width_multiplier": width_multiplier,
+        "sk_ratio": sk_ratio,
+        "se_ratio": se_ratio,
+        "stem": stem,
+        "input_shape": input_shape,
+    }
+    given = {k: v for k, v in given.items() if v is not None}
+    config, keys = infer_encoder(file, given)
+    try:
+        encoder = ResNet(**config, synchronized=synchronized)
+    except ValueError as error:
+        raise ValueError(f"{file.path!r}: {error}") from error
+    features = encoder.output_shape[-1]
+    variables = {keys[v.path]: v for v in encoder.variables}
+
+    head = None
+    head_root, classifier_root = published_keys.roots(file.format)[1:]
+    if file.has(head_root) or num_projection_layers or projection_dim:
+        config, keys = infer_head(
+            file, features, num_projection_layers, projection_dim
+        )
+        head = ProjectionHead(**config, synchronized=synchronized)
+        head.build((None, features))
+        for layer in head.layers:
+            for v in layer.variables:
+                variables[keys[f"{layer.name}/{v.name}"]] = v
+
+    classifier = None
+    if file.has(classifier_root) or num_classes:
+        keys = published_keys.classifier_keys(file.format)
+        if num_classes is None:
+            shapes = [file.shapes.get(keys[k]) for k in ("bias", "kernel")]
+            num_classes = most_common([s[-1] for s in shapes if s]) or 1
+        classifier = keras.layers.Dense(
+            num_classes, dtype="float32", name="classifier"
+        )
+        classifier.build((None, features))
+        for v in classifier.variables:
+            variables[keys[v.name]] = v
+
+    _assign(file, variables, encoder, given)
+    return PublishedWeights(encoder, head, classifier)
+
+
+def _assign(file, variables, encoder, given):
+    """Gives each variable its value, or lists everything that is wrong.
+
+    Args:
+        file: `PublishedFile`.
+        variables: Dictionary from key to Keras variable.
+        encoder: The encoder, for the message.
+        given: Arguments for it that did not come from the file.
+    """
+    missing = [key for key in variables if key not in file.keys]
+    unknown = _unknown_statistics(file, missing)
+    problems = {
+        "Missing": [
+            published_keys.full_key(file.format, key)
+            for key in missing
+            if key not in unknown
+        ],
+        "Left over": [
+            name for key, name in file.keys.items() if key not in variables
+        ],
+        "Of a wrong shape": [],
+        "Damaged": [],
+    }
+    for key, variable in variables.items():
+        if key in missing:
+            continue
+        name, shape = file.keys[key], tuple(variable.shape)
+        if file.shapes[key] != shape:
+            problems["Of a wrong shape"].append(
+                f"{name}: expected {shape}, received {file.shapes[key]}"
+            )
+            continue
+        value = try_read(file.read, name)
+        if isinstance(value, str):
+            problems["Damaged"].append(f"{name}: {value}")
+        elif value.dtype.kind != "f" and value.dtype.name != "bfloat16":
+            problems["Damaged"].append(f"{name}: not floats, {value.dtype}")
+        elif not np.isfinite(value.astype("float32")).all():
+            problems["Damaged"].append(f"{name}: not all of it is finite")
+        else:
+            variable.assign(value.astype("float32"))
+
+    # A file that is damaged elsewhere is not one to rely on.
+    for name in file.passed_over:
+        value = try_read(file.read, name)
+        if isinstance(value, str):
+            problems["Damaged"].append(f"{name}: {value}")
+
+    if any(problems.values()):
+        raise ValueError(_message(file, encoder, given, problems))
+    if unknown:
+        warnings.warn(
+            f"{file.path!r} lacks the moving statistics of the projection "
+            "head, which starts with a mean of 0 and a variance of 1: train "
+            "it on before its projections are used at inference. Missing: "
+            f"{', '.join(unknown)}.",
+            stacklevel=3,
+        )
+
+
+def _unknown_statistics(file, missing):
+    """The head's moving statistics, if they are all a SavedModel lacks of it.
+
+    Args:
+        file: `PublishedFile`.
+        missing: List of the keys that it lacks.
+    """
+    root = published_keys.roots(file.format)[1]
+    statistics = re.compile(rf"{root}.*/moving_(mean|variance)")
+    lacks = [key for key in missing if key.startswith(root)]
+    if (
+        file.format != SAVED_MODEL
+        or any(map(statistics.match, file.keys))
+        or not all(map(statistics.match, lacks))
+    ):
+        return []
+    return lacks
+
+
+def _message(file, encoder, given, problems):
+    """What does not fit, key by key."""
+    names = "depth", "width_multiplier", "sk_ratio", "se_ratio", "stem"
+    config = {name: getattr(encoder, name) for name in names}
+    lines = [
+        f"{file.path!r} must hold the variables of a ResNet with "
+        f"{_show(config)}, and of its heads, each once."
+    ]
+    if given:
+        lines.append(
+            f"Given were {_show(given)}. By its keys and shapes the file has "
+            f"{_show(infer_encoder(file, {})[0])}."
+        )
+    for title, found in problems.items():
+        if found:
+            lines.append(f"{title} ({len(found)}):")
+            lines += [f"    {line}" for line in sorted(found)]
+    lines.append(
+        "Check the path and the arguments; keys that are to be passed over "
+        "are named by `ignore`."
+    )
+    return "\n".join(lines)
+
+
+def _show(config):
+    return ", ".join(f"{name}={value!r}" for name, value in config.items())
