@@ -36,6 +36,8 @@ __all__ = [
     "data",
     "encoders",
     "evaluation",
+    "export",
+    "export_saved_model",
     "load_published_weights",
     "losses",
     "metrics",
@@ -47,6 +49,8 @@ __all__ = [
 def __getattr__(name):
     # These need TensorFlow, which is not there, or not loaded yet, where
     # Keras runs on another backend.
-    if name == "data":
-        return importlib.import_module("simclr_keras.data")
+    if name in ("data", "export"):
+        return importlib.import_module(f"simclr_keras.{name}")
+    if name == "export_saved_model":
+        return importlib.import_module("simclr_keras.export").export_saved_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,20 @@
+"""Ways out of Keras: a SavedModel for TF Hub and TF Serving, ONNX, LiteRT.
+
+An encoder leaves for other Keras code by `encoder.save("encoder.keras")`, and
+for everything else by what stands here:
+
+    simclr_keras.export_saved_model(model, "hub_module")
+    simclr_keras.export.export_onnx(model.encoder, "encoder.onnx")
+    simclr_keras.export.export_litert(model.encoder, "encoder.tflite")
+"""
+
+from simclr_keras.export.converters import export_litert, export_onnx
+from simclr_keras.export.saved_model import export_saved_model
+from simclr_keras.export.saved_model_encoder import SavedModelEncoder
+
+__all__ = [
+    "SavedModelEncoder",
+    "export_litert",
+    "export_onnx",
+    "export_saved_model",
+]

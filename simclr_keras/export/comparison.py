@@ -1,0 +1,112 @@
+"""Whether a SavedModel that was written does what the model does."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+from simclr_keras.export import arguments
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+# By how much the saved model may differ, as a share of the largest output: in
+# inference and, where batch norm divides by a small batch's deviation, in
+# training. Another order of summation makes 1e-6 in float32; 16 bits round at
+# 1e-3 to 1e-2 in each layer.
+_TOLERANCES = {True: (1e-4, 1e-2), False: (5e-2, 2e-1)}
+_TEST_BATCH = 4
+_TEST_SIZE = 96  # pixels, where the encoder takes any; a multiple of 32
+
+
+def compare(path, encoder, head, prepare, image_shape):
+    """Compares what was written with the model.
+
+    Returns:
+        The largest difference of the representations in inference.
+    """
+    module = tf.saved_model.load(path)
+    shape = [size or _TEST_SIZE for size in image_shape]
+    images = np.random.default_rng(0).integers(
+        0, 256, (_TEST_BATCH, *shape), "uint8"
+    )
+    floats = images.astype("float32") / 255
+    parts = [part for part in (encoder, head) if part is not None]
+    variables = [v for part in parts for v in part.variables]
+    weights = [v for part in parts for v in part.weights]
+    before = [keras.ops.convert_to_numpy(v) for v in variables]
+    tolerances = _TOLERANCES[arguments.is_float32(encoder)]
+    try:
+        with _full_precision():
+            expected = _outputs(encoder, head, prepare(floats), False)
+            found = module.endpoints(floats)
+            difference = _check_same(found, expected, tolerances[0])
+            expected.pop("projection", None)
+            for batch in (floats, images):
+                found = {"representation": module(batch)}
+                _check_same(found, expected, tolerances[0])
+
+            expected = _outputs(encoder, head, prepare(floats), True)
+            found = module.endpoints(floats, training=True)
+            _check_same(found, expected, tolerances[1])
+            copies = [*module.variables]
+            if head is not None:
+                copies += module.projection_head.variables
+            names = [v.path for v in weights]
+            _check_same(
+                dict(zip(names, copies)),
+                dict(zip(names, weights)),
+                tolerances[1],
+            )
+    finally:
+        for variable, value in zip(variables, before):
+            variable.assign(value)
+    return difference
+
+
+def _outputs(encoder, head, images, training):
+    """What Keras makes of images, by the names of the endpoints."""
+    outputs = {"representation": encoder(images, training=training)}
+    if head is not None:
+        outputs["projection"] = head(
+            outputs["representation"], training=training
+        )
+    return outputs
+
+
+def _check_same(found, expected, tolerance):
+    """Raises unless `found` is near to `expected`, name by name.
+
+    Returns:
+        The largest difference of the first.
+    """
+    differences = []
+    for name, value in expected.items():
+        value = keras.ops.convert_to_numpy(keras.ops.cast(value, "float32"))
+        result = keras.ops.convert_to_numpy(
+            keras.ops.cast(found[name], "float32")
+        )
+        scale = max(np.abs(value).max(initial=0), 1e-2)
+        differences.append(float(np.abs(result - value).max(initial=0)))
+        if not differences[-1] <= tolerance * scale:  # Catches NaN too.
+            raise ValueError(
+                "What was written differs from the model, so that nothing is "
+                f"exported. Expected {name!r} to be within {tolerance} of its "
+                f"largest value {scale:.3g}. Received: a difference of "
+                f"{differences[-1]:.3g}. The cause may be weights that are "
+                "not finite, random layers without a seed generator, or "
+                "layers that compute with TensorFlow variables of their own."
+            )
+    return differences[0]
+
+
+@contextlib.contextmanager
+def _full_precision():
+    """No TensorFloat-32, which rounds at 1e-3, for a while."""
+    precision = tf.config.experimental
+    enabled = precision.tensor_float_32_execution_enabled()
+    precision.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        precision.enable_tensor_float_32_execution(enabled)

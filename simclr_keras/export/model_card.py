@@ -1,0 +1,167 @@
+"""What a reader of an exported folder wants to know, as text."""
+
+import json
+import platform
+
+import keras
+
+import simclr_keras
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+# The short way in for each reader; `hub.load` is in the text.
+_USE = """\
+## Use
+
+```python
+module = hub.load(path)                   # or tf.saved_model.load(path)
+h = module(images)                        # (B, {dim})
+outputs = module.endpoints(images)        # a dictionary, see below
+
+hub.KerasLayer(path, trainable=True)      # in tf_keras
+simclr_keras.export.SavedModelEncoder(path)                # in Keras 3
+keras.layers.TFSMLayer(path, "serve", "train")             # in Keras 3
+tf.saved_model.load(path).signatures["representation"]     # as TF Serving
+```
+
+`images` are {shape}: floats in [0, 1], or uint8. With `training=True` batch
+norm uses the batch's statistics and updates the moving ones.
+"""
+
+
+def configuration(encoder, projection_head, image_shape):
+    """JSON of what was exported, the layers in Keras's own terms."""
+    return json.dumps(
+        {
+            "encoder": _serialize(encoder),
+            "projection_head": _serialize(projection_head),
+            "image_shape": image_shape,
+            "value_range": (0, 1),
+            "versions": _versions(),
+        },
+        indent=2,
+    )
+
+
+def model_card(name, encoder, shapes, image_shape, difference, results, recipe):
+    """The model card, Markdown.
+
+    Args:
+        name: String, the title.
+        encoder: Keras layer.
+        shapes: Dictionary of the endpoints' shapes, with the batch axis.
+        image_shape: Tuple (H, W, C) of the images that are taken.
+        difference: Float: by how much the representations differed from the
+            model's.
+        results: Dictionary, numbers and dictionaries of them.
+        recipe: Dictionary.
+    """
+    sections = [
+        f"# {name}",
+        "Representations of images, learned without labels by SimCLR.",
+        _USE.format(
+            dim=shapes["representation"][-1],
+            shape=_format_shape(image_shape),
+        ),
+        "## Encoder",
+        _table(
+            ("", ""),
+            [
+                ("class", type(encoder).__name__),
+                ("name", encoder.name),
+                ("parameters", f"{encoder.count_params():,}"),
+                *_scalars(_settings(encoder)),
+            ],
+        ),
+        "The whole configuration is in `assets/encoder.json`.",
+        "## Endpoints",
+        _table(
+            ("endpoint", "shape"),
+            [
+                (key, _format_shape(shape[1:]))
+                for key, shape in sorted(shapes.items())
+            ],
+        ),
+    ]
+    if recipe:
+        sections += ["## Recipe", _table(("", ""), _scalars(recipe))]
+    if results:
+        sections += ["## Results", _table(("", ""), _scalars(results))]
+    if not recipe and not results:
+        sections.append(
+            "Data, recipe and results were not given at the export."
+        )
+    sections += [
+        "## Versions",
+        _table(("", ""), list(_versions().items())),
+        "In the export's comparison the representations differed from the "
+        f"model's by {difference:.1g} at most.",
+    ]
+    return "\n\n".join(part.strip() for part in sections) + "\n"
+
+
+def _serialize(layer):
+    if layer is None:
+        return None
+    try:
+        serialized = keras.saving.serialize_keras_object(layer)
+        json.dumps(serialized)
+    except (NotImplementedError, TypeError, ValueError):
+        # A user's class need not say how it is made.
+        return {"class_name": type(layer).__name__, "config": None}
+    return serialized
+
+
+def _settings(encoder):
+    """The configuration's simple values, for those who read no JSON."""
+    config = (_serialize(encoder) or {}).get("config") or {}
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in ("name", "layers", "input_layers", "output_layers")
+        and not isinstance(value, dict)
+    }
+
+
+def _scalars(values, prefix=""):
+    """Rows (name, text) of nested dictionaries."""
+    rows = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and {"mean", "std"} <= set(value):
+            text = f"{value['mean']:.4g} ± {value['std']:.2g}"
+            if "draws" in value:
+                text += f" ({value['draws']} draws)"
+            rows.append((name, text))
+        elif isinstance(value, dict):
+            rows += _scalars(value, f"{name}, ")
+        elif value is not None and value != "":
+            is_float = isinstance(value, float)
+            rows.append((name, f"{value:.4g}" if is_float else str(value)))
+    return rows
+
+
+def _table(header, rows):
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines
+    )
+
+
+def _cell(text):
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _format_shape(shape):
+    sizes = ["B", *("any" if size is None else str(size) for size in shape)]
+    return f"({', '.join(sizes)})"
+
+
+def _versions():
+    return {
+        "simclr_keras": simclr_keras.__version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "python": platform.python_version(),
+    }

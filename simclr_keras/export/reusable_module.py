@@ -1,0 +1,231 @@
+"""A Keras encoder as a reusable SavedModel: an object ready to be saved.
+
+What TF Hub asks of such an object is a `__call__` with an argument `training`,
+and the lists `variables`, `trainable_variables` and `regularization_losses`.
+
+Reference:
+    - https://www.tensorflow.org/hub/reusable_saved_models
+    - https://www.tensorflow.org/hub/common_saved_model_apis/images
+"""
+
+import contextlib
+import re
+
+import keras
+
+from simclr_keras.export import arguments
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+
+def build_module(encoder, projection_head, prepare, image_shape):
+    """The object to save, with its signatures.
+
+    Args:
+        encoder: Built `keras.layers.Layer`, images in [0, 1] to (B, F).
+        projection_head: Built layer, or None.
+        prepare: Function from images (B, H, W, C), floats in [0, 1], to those
+            that the encoder gets.
+        image_shape: Tuple (H, W, C) of what `prepare` takes; H and W may be
+            None.
+
+    Returns:
+        The trackable object; a dictionary of its signatures; and a dictionary
+        of the endpoints' shapes.
+    """
+    encode = _Copy(encoder, _with_endpoints(encoder))
+    project = None
+    if projection_head is not None:
+        project = _Copy(projection_head, projection_head)
+
+    # Every way in calls these two, which are so stored only once.
+    @tf.function(autograph=False)
+    def forward(images, training):
+        outputs = encode(prepare(images), training)
+        return {name: _to_float32(x) for name, x in outputs.items()}
+
+    @tf.function(autograph=False)
+    def head(representations, training):
+        return _to_float32(project(representations, training))
+
+    def represent(images, training=False):
+        return forward(_to_unit_range(images), training)["representation"]
+
+    def endpoints(images, training=False):
+        outputs = dict(forward(_to_unit_range(images), training))
+        if project is not None:
+            outputs["projection"] = head(outputs["representation"], training)
+        return outputs
+
+    images = tf.TensorSpec((None, *image_shape), tf.float32, "images")
+    either = [images, tf.TensorSpec(images.shape, tf.uint8, "images")]
+    module = _reusable(encode, represent, either)
+    width = module.__call__.get_concrete_function(images, False).output_shapes
+    if width.rank != 2:
+        raise ValueError(
+            "The encoder's output must be representations (B, F). Received an "
+            f"encoder whose output has the shape {width}. The encoder must "
+            "end in a pooling layer; add "
+            "keras.layers.GlobalAveragePooling2D()."
+        )
+    module.endpoints = _traced(endpoints, either)
+    # As Keras's TFSMLayer calls them: one argument, one mode each.
+    module.serve = _traced(lambda images: represent(images, False), either)
+    module.train = _traced(lambda images: represent(images, True), either)
+    if project is not None:
+        spec = tf.TensorSpec((None, width[-1]), tf.float32, "representations")
+        module.projection_head = _reusable(
+            project, lambda h, training=False: head(h, training), [spec]
+        )
+
+    def signature(*names):
+        @tf.function(input_signature=[images], autograph=False)
+        def serve(images):
+            outputs = endpoints(images)
+            return {name: outputs[name] for name in names or outputs}
+
+        return serve
+
+    signatures = {
+        "representation": signature("representation"),
+        "endpoints": signature(),
+    }
+    signatures["serving_default"] = signatures["representation"]
+    if project is not None:
+        signatures["projection"] = signature("projection")
+    shapes = module.endpoints.get_concrete_function(images, False).output_shapes
+    return module, signatures, shapes
+
+
+class _Copy:
+    """A Keras layer that computes with TensorFlow variables of its own.
+
+    The copies bear the whole path as their name, by which readers tell them
+    apart, and are plain variables where a strategy has mirrored the layer's.
+    """
+
+    def __init__(self, layer, function):
+        self.layer = layer
+        self.function = function
+        self.sources = list(layer.variables)
+        shared = _shared_variables(layer)
+        self.variables = [
+            v.value if id(v) in shared else _copy_variable(v)
+            for v in self.sources
+        ]
+
+    def select(self, keras_variables):
+        """The copies of some of the layer's variables."""
+        copies = {id(v): c for v, c in zip(self.sources, self.variables)}
+        return [copies[id(v)] for v in keras_variables]
+
+    def __call__(self, inputs, training):
+        before = [tf.convert_to_tensor(v) for v in self.variables]
+        with keras.StatelessScope(list(zip(self.sources, before))) as scope:
+            outputs = self.function(inputs, training=training)
+        for source, copy, old in zip(self.sources, self.variables, before):
+            new = scope.get_current_value(source)
+            if new is not old:
+                copy.assign(new)
+        return outputs
+
+
+def _reusable(copy, call, specs):
+    """An object with what TF Hub's interface asks for."""
+    weights = copy.layer.weights
+    trainable = copy.layer.trainable_weights
+    module = tf.train.Checkpoint()
+    module.__call__ = _traced(call, specs)
+    module.variables = copy.select(weights)
+    module.trainable_variables = copy.select(trainable)
+    module.regularization_losses = [
+        _regularization_loss(v.regularizer, *copy.select([v]))
+        for v in trainable
+        if v.regularizer is not None
+    ]
+    # With the states of random layers, which are no weights.
+    module.state = copy.variables
+    return module
+
+
+def _traced(function, specs):
+    """A `tf.function` that has seen each input, in each mode if it has any."""
+    function = tf.function(function, autograph=False)
+    has_modes = "training" in function.function_spec.arg_names
+    for spec in specs:
+        for mode in ((False,), (True,)) if has_modes else ((),):
+            function.get_concrete_function(spec, *mode)
+    return function
+
+
+def _regularization_loss(regularizer, variable):
+    return tf.function(lambda: regularizer(variable), input_signature=[])
+
+
+def _copy_variable(variable):
+    return tf.Variable(
+        keras.ops.convert_to_numpy(variable),
+        trainable=variable.trainable,
+        dtype=variable.dtype,
+        name=re.sub(r"[^\w./-]", "_", variable.path),
+    )
+
+
+def _shared_variables(layer):
+    """The ids of variables that a loaded SavedModel in the layer computes with.
+
+    Its functions know their variables by themselves and take no others.
+    """
+    return {
+        id(v)
+        for sublayer in arguments.sublayers(layer)
+        if isinstance(sublayer, keras.layers.TFSMLayer)
+        for v in sublayer.variables
+    }
+
+
+@contextlib.contextmanager
+def unsynchronized(*layers):
+    """Batch norm takes its own replica's statistics for a while.
+
+    A saved function has one replica, and the all-reduce that would be left of
+    it there is a custom gradient, which readers warn of.
+    """
+    found = [
+        sublayer
+        for layer in layers
+        for sublayer in arguments.sublayers(layer)
+        if getattr(sublayer, "synchronized", False)
+        and isinstance(sublayer, keras.layers.BatchNormalization)
+    ]
+    for sublayer in found:
+        sublayer.synchronized = False
+    try:
+        yield
+    finally:
+        for sublayer in found:
+            sublayer.synchronized = True
+
+
+def _with_endpoints(encoder):
+    """The encoder as a function to a dictionary, with every endpoint."""
+    endpoints = getattr(encoder, "endpoints", None)
+    if isinstance(endpoints, dict) and hasattr(encoder, "input"):
+        outputs = {**endpoints, "representation": encoder.output}
+        return keras.Model(encoder.input, outputs)
+    return lambda images, training: {
+        "representation": encoder(images, training=training)
+    }
+
+
+def _to_unit_range(images):
+    """Floats as they are, uint8 from [0, 255] to [0, 1]."""
+    if images.dtype == tf.uint8:
+        return tf.cast(images, tf.float32) / 255.0
+    return images
+
+
+def _to_float32(tensor):
+    # Readers of other languages know no bfloat16.
+    return tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
