@@ -5,6 +5,7 @@ import importlib
 from simclr_keras import (
     augmentation,
     callbacks,
+    distribution,
     encoders,
     evaluation,
     losses,
@@ -34,6 +35,7 @@ __all__ = [
     "augmentation",
     "callbacks",
     "data",
+    "distribution",
     "encoders",
     "evaluation",
     "export",

@@ -7,6 +7,8 @@ PyTorch backends, where the batch a step sees is the global batch, they return
 what they are given.
 """
 
+import warnings
+
 import keras
 from keras import ops
 
@@ -51,12 +53,43 @@ def synchronizes(synchronized):
     return backend == "tensorflow" if synchronized is None else synchronized
 
 
-def sample_index(batch_size):
-    """The index of each of this replica's images in the global batch.
+def batch_sizes(batch_size):
+    """The number of images of every replica.
 
     Args:
         batch_size: Number of images of this replica, an integer or a scalar
             integer tensor.
+
+    Returns:
+        int32 tensor (R,).
+
+    Raises:
+        ValueError: If it is not an integer on a TPU.
+    """
+    replica = _replica_context()
+    if replica is None:
+        return ops.reshape(ops.cast(batch_size, "int32"), (1,))
+    if isinstance(replica.strategy, tf.distribute.TPUStrategy):
+        if not isinstance(batch_size, int):
+            raise ValueError(
+                "TPUs need batches of a fixed size. Received a batch whose "
+                "size is not known beforehand; batch the dataset with "
+                "`drop_remainder=True`."
+            )
+        return ops.full((num_replicas(),), batch_size, dtype="int32")
+    # They are asked even where this one's is fixed: in a loop of one's own,
+    # each replica may have been given another one.
+    place = tf.one_hot(
+        replica.replica_id_in_sync_group, num_replicas(), dtype="int32"
+    )
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, place * batch_size)
+
+
+def sample_index(batch_size):
+    """The index of each of this replica's images in the global batch.
+
+    Args:
+        batch_size: Number of images of this replica, as in `batch_sizes`.
 
     Returns:
         int32 tensor (batch_size,).
@@ -66,12 +99,22 @@ def sample_index(batch_size):
     if replica is None:
         return index
     replica_id = ops.cast(replica.replica_id_in_sync_group, "int32")
-    if isinstance(batch_size, int):
-        return index + replica_id * batch_size
-    # A ragged last batch: the replicas before this one may hold more.
-    sizes = replica.all_gather(ops.reshape(batch_size, (1,)), axis=0)
-    before = ops.arange(ops.shape(sizes)[0], dtype="int32") < replica_id
-    return index + ops.sum(ops.where(before, sizes, 0))
+    before = ops.arange(num_replicas(), dtype="int32") < replica_id
+    return index + ops.sum(ops.where(before, batch_sizes(batch_size), 0))
+
+
+def global_batch_size(batch_size):
+    """Number of images of all replicas together.
+
+    Args:
+        batch_size: Number of images of this replica, as in `batch_sizes`.
+
+    Returns:
+        An integer, or an int32 scalar tensor.
+    """
+    if _replica_context() is None:
+        return batch_size
+    return ops.sum(batch_sizes(batch_size))
 
 
 def all_gather(x):
@@ -101,19 +144,94 @@ def all_gather(x):
     return tf.reshape(rows, [-1, *x.shape[1:]])
 
 
-def scale_loss(loss):
-    """Divides a mean over this replica's images by the number of replicas.
+def is_multi_worker(strategy):
+    """Whether several processes train in step under a `tf.distribute` one."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return False
+    return strategy.num_replicas_in_sync > len(strategy.extended.worker_devices)
 
-    The optimizer adds gradients up over the replicas; with this the sum is the
-    gradient of the mean over the global batch. `keras.losses.Loss` does it by
-    itself.
+
+def check_steps_per_execution(strategy, steps_per_execution):
+    """Raises a `ValueError` where TensorFlow cannot loop over steps.
+
+    Its collective operations take keys from outside the step, which a loop
+    inside the graph does not hand on: "You must feed a value for placeholder
+    tensor" (seen on CPUs in TensorFlow 2.21).
     """
-    return loss / num_replicas() if num_replicas() > 1 else loss
+    if strategy.num_replicas_in_sync == 1 or steps_per_execution == 1:
+        return
+    multi_worker = is_multi_worker(strategy)
+    on_cpus = isinstance(strategy, tf.distribute.MirroredStrategy) and all(
+        "CPU" in device for device in strategy.extended.worker_devices
+    )
+    # TensorFlow has no public name for what a strategy was given.
+    ops_ = getattr(strategy.extended, "_cross_device_ops", None)
+    if multi_worker or (on_cpus and "Collective" in type(ops_).__name__):
+        raise ValueError(
+            "`steps_per_execution` must be 1 with several workers, and under a "
+            "MirroredStrategy of CPUs that was not given `cross_device_ops`. "
+            f"Received: steps_per_execution={steps_per_execution}. "
+            + (
+                "Leave it out of `compile`."
+                if multi_worker
+                else "Leave it out of `compile`, or make the strategy with "
+                "cross_device_ops=tf.distribute.ReductionToOneDevice()."
+            )
+        )
 
 
-def unscale_loss(loss):
-    """Undoes `scale_loss`: the mean over this replica's images, for logs."""
-    return loss * num_replicas() if num_replicas() > 1 else loss
+def synchronize_batch_norm(layer):
+    """Makes every batch norm in a layer take its statistics over all replicas.
+
+    For encoders whose batch norm is Keras's with its default, such as those of
+    `keras.applications`; to be called before the first step.
+
+    Args:
+        layer: `keras.layers.Layer`, often a `keras.Model`.
+
+    Returns:
+        The layer.
+
+    Example:
+        >>> import keras
+        >>> from simclr_keras import distribution
+        >>> encoder = distribution.synchronize_batch_norm(
+        ...     keras.applications.MobileNetV3Small(
+        ...         weights=None, include_top=False, pooling="avg"
+        ...     )
+        ... )
+    """
+    if keras.config.backend() == "tensorflow":
+        for batch_norm in _local_batch_norms(layer):
+            batch_norm.synchronized = True
+    return layer
+
+
+def warn_of_local_batch_norm(layer):
+    """Warns if batch norm in a layer would see one replica's images alone."""
+    if num_replicas() == 1:
+        return
+    found = _local_batch_norms(layer)
+    if found:
+        warnings.warn(
+            f"{len(found)} batch norm layers of {layer.name!r}, the first "
+            f"{found[0].name!r}, take their statistics from one replica's "
+            "images alone. That lets an encoder tell positive pairs by their "
+            "replica, and leaves the replicas with different moving "
+            "statistics, of which the first replica's are saved. Use "
+            "simclr_keras.distribution.synchronize_batch_norm(encoder), or "
+            "BatchNormalization(synchronized=True).",
+            stacklevel=3,
+        )
+
+
+def _local_batch_norms(layer):
+    return [
+        each
+        for each in layer._flatten_layers()
+        if isinstance(each, keras.layers.BatchNormalization)
+        and not each.synchronized
+    ]
 
 
 def _replica_context():

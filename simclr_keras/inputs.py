@@ -1,5 +1,6 @@
 """What a model may be given: images, images with labels, or pairs of views."""
 
+import math
 import warnings
 
 import keras
@@ -21,6 +22,13 @@ SINGLE_IMAGE = (
     "SimCLR needs at least two images in a batch: a single one has no "
     "negatives. Use a larger batch, and `drop_remainder=True` (or a number of "
     "images that the batch size divides) if the last one is short."
+)
+
+
+EMPTY_REPLICA = (
+    "A replica received no image of a short last batch, and cannot take part "
+    "in the step. Use `drop_remainder=True`, or a number of images that the "
+    "batch size divides."
 )
 
 
@@ -83,7 +91,13 @@ def check_negatives(batch):
 
 
 def check_first(
-    x, y, batch_size, value_range, num_classes=None, validation_split=0.0
+    x,
+    y,
+    batch_size,
+    value_range,
+    num_classes=None,
+    validation_split=0.0,
+    num_replicas=1,
 ):
     """Checks what `fit` is given, as far as it can be seen without training.
 
@@ -97,10 +111,11 @@ def check_first(
         value_range: Pair (low, high).
         num_classes: Number of classes of the linear probe, or None.
         validation_split: As in `fit`.
+        num_replicas: Number of replicas that share each batch.
 
     Raises:
         ValueError: As `check_values`, or if the last batch of an array would
-            hold a single image.
+            hold a single image, or none for some replica.
     """
     if isinstance(x, keras.utils.PyDataset):
         data = x[0]
@@ -121,6 +136,13 @@ def check_first(
             raise ValueError(
                 f"{SINGLE_IMAGE} Received {count} images and batch_size="
                 f"{batch_size or 32}, which leaves one over."
+            )
+        over = count % (batch_size or 32)
+        if 0 < over <= (num_replicas - 1) * math.ceil(over / num_replicas):
+            raise ValueError(
+                f"{EMPTY_REPLICA} Received {count} images, batch_size="
+                f"{batch_size or 32} and {num_replicas} replicas, which leaves "
+                f"{over} over."
             )
         data = (x, y)
     else:

@@ -122,6 +122,7 @@ class SimCLRModel(TrainStep, keras.Model):
         _check_layer("projection_head", projection_head)
         if augmentation is not None:
             _check_layer("augmentation", augmentation)
+        distribution.warn_of_local_batch_norm(encoder)
         if num_classes is not None and not num_classes > 0:
             raise ValueError(
                 "`num_classes` must be a positive integer or None. Received: "
@@ -164,7 +165,8 @@ class SimCLRModel(TrainStep, keras.Model):
                 "The encoder's output must be representations (B, F). "
                 f"Received an encoder whose output has the shape {shape}. The "
                 "encoder must end in a pooling layer; add "
-                "keras.layers.GlobalAveragePooling2D()."
+                "keras.layers.GlobalAveragePooling2D(), or pass "
+                "simclr_keras.encoders.BackboneEncoder(encoder)."
             )
         if not self.projection_head.built:
             self.projection_head.build(shape)
@@ -178,9 +180,12 @@ class SimCLRModel(TrainStep, keras.Model):
         shape = input_shape
         if isinstance(shape, dict):
             shape = shape.get(inputs.IMAGE, shape.get(inputs.VIEWS[0]))
-        if not self.encoder.built:
-            self.encoder.build(shape)
-        self._build_on(self.encoder.compute_output_shape(shape))
+        if self.preprocessing is not None:
+            size = self.preprocessing.height, self.preprocessing.width
+            shape = (shape[0], *size, shape[-1])
+        # By a symbolic call: few layers of users' own build what is in them
+        # without one, or have a `compute_output_shape`.
+        self._represent(keras.KerasTensor(shape, "float32"), training=None)
 
     def compile(self, optimizer="rmsprop", loss=None, **kwargs):
         loss = NTXentLoss() if loss is None else loss
@@ -290,8 +295,10 @@ class SimCLRModel(TrainStep, keras.Model):
         if len(labels.shape) == 2 and labels.shape[-1] == self.num_classes:
             labels = ops.argmax(labels, axis=-1)  # from one-hot
         labels = ops.reshape(labels, (-1,))
+        num_images = distribution.global_batch_size(ops.shape(labels)[0])
         if training or inputs.IMAGE not in batch:
             labels = ops.concatenate([labels, labels], axis=0)  # (2N,)
+            num_images = 2 * num_images
         else:
             h = self._represent(self._prepare(batch[inputs.IMAGE]), training)
         logits = self.linear_probe(ops.stop_gradient(h))
@@ -300,7 +307,8 @@ class SimCLRModel(TrainStep, keras.Model):
         )
         self.probe_loss.update_state(losses)
         self.probe_accuracy.update_state(labels, logits)
-        loss = distribution.scale_loss(ops.mean(losses))
+        # Added up over the replicas, the mean over the global batch.
+        loss = ops.sum(losses) / ops.cast(num_images, losses.dtype)
         # The probe is trained beside the encoder and leaves the loss that is
         # logged the contrastive one.
         return loss - ops.stop_gradient(loss)
@@ -321,6 +329,9 @@ class SimCLRModel(TrainStep, keras.Model):
     def fit(self, x=None, y=None, *args, **kwargs):
         names = "batch_size", "epochs", "verbose", "callbacks"
         given = {**dict(zip((*names, "validation_split"), args)), **kwargs}
+        # Only TensorFlow's models have strategies.
+        strategy = getattr(self, "distribute_strategy", None)
+        num_replicas = strategy.num_replicas_in_sync if strategy else 1
         inputs.check_first(
             x,
             y,
@@ -328,6 +339,7 @@ class SimCLRModel(TrainStep, keras.Model):
             self.value_range,
             self.num_classes,
             given.get("validation_split", 0.0),
+            num_replicas,
         )
         validation = given.get("validation_data")
         if validation is not None:
@@ -338,6 +350,7 @@ class SimCLRModel(TrainStep, keras.Model):
                 given.get("validation_batch_size", given.get("batch_size")),
                 self.value_range,
                 self.num_classes,
+                num_replicas=num_replicas,
             )
         return super().fit(x, y, *args, **kwargs)
 

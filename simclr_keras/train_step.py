@@ -6,9 +6,11 @@ model on the images first: the loss makes its own views. On TensorFlow the step
 is written out, so that it can check values and compile the augmentation.
 """
 
+import contextlib
 import sys
 
 import keras
+from keras import ops
 
 from simclr_keras import distribution, inputs
 from simclr_keras.augmentation import RandomImageLayer
@@ -42,11 +44,39 @@ class TensorFlowTrainStep:
         return self._log(loss, x)
 
     def _log(self, loss, x):
-        self.loss_tracker.update_state(
-            distribution.unscale_loss(loss),
-            sample_weight=tf.shape(keras.tree.flatten(x)[0])[0],
+        # The loss of a replica is its share of the global batch's.
+        num_replicas = distribution.num_replicas()
+        num_images = distribution.global_batch_size(
+            ops.shape(keras.tree.flatten(x)[0])[0]
         )
-        return self.get_metrics_result()
+        self.loss_tracker.update_state(
+            loss * num_replicas, sample_weight=num_images / num_replicas
+        )
+        logs = self.get_metrics_result()
+        if distribution.is_multi_worker(self.distribute_strategy):
+            # Keras takes the mean of logs over workers along the first axis.
+            logs = {name: tf.reshape(v, (1,)) for name, v in logs.items()}
+        return logs
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Builds what `fit` needs under a strategy, before its first step.
+
+        Keras looks at a batch for its shapes, and takes the mean over the
+        replicas of one that is spread over them. That fails for a ragged batch
+        and, for any model, with several workers (seen in Keras 3.15,
+        keras-team/keras#20585). One replica's share has the same shapes.
+        """
+        strategy = self.distribute_strategy
+        distribution.check_steps_per_execution(
+            strategy, self.steps_per_execution
+        )
+        if iterator is not None and strategy.num_replicas_in_sync > 1:
+            batch = next(next(iter(iterator))[-1])
+            data_batch = keras.tree.map_structure(
+                lambda v: strategy.experimental_local_results(v)[0], batch
+            )
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
 
     def augment(self, images, key=None):
         """A random view of each image, (B, H, W, C) in `value_range`.
@@ -57,7 +87,8 @@ class TensorFlowTrainStep:
         """
         augmentation = self.augmentation
         if not isinstance(augmentation, RandomImageLayer):
-            return augmentation(images, training=True)
+            with _autograph():
+                return augmentation(images, training=True)
         if tf.executing_eagerly() or sys.platform == "darwin":
             return augmentation.apply(images, key=key)
         # XLA makes these many small operations several times as fast on a CPU.
@@ -70,7 +101,7 @@ class TensorFlowTrainStep:
             )
         views = self._compiled_augmentation(
             images,
-            distribution.sample_index(tf.shape(images)[0]),
+            distribution.sample_index(ops.shape(images)[0]),
             augmentation.seed_generator.next() if key is None else key,
         )
         shape = augmentation.compute_output_shape(tuple(images.shape))
@@ -102,12 +133,17 @@ class TensorFlowTrainStep:
                     )
                 )
         images = batch.get(inputs.IMAGE, batch.get(inputs.VIEWS[0]))
-        if distribution.num_replicas() == 1 and images.shape[0] is None:
-            assertions.append(
+        if images.shape[0] is None:
+            # The same on every replica, so that all of them stop together.
+            sizes = distribution.batch_sizes(tf.shape(images)[0])
+            assertions += [
                 tf.debugging.assert_greater(
-                    tf.shape(images)[0], 1, inputs.SINGLE_IMAGE
-                )
-            )
+                    tf.reduce_sum(sizes), 1, inputs.SINGLE_IMAGE
+                ),
+                tf.debugging.assert_positive(
+                    tf.reduce_min(sizes), inputs.EMPTY_REPLICA
+                ),
+            ]
         if self.num_classes is not None and inputs.LABEL in batch:
             labels = tf.cast(batch[inputs.LABEL], tf.float32)
             assertions.append(
@@ -120,6 +156,19 @@ class TensorFlowTrainStep:
         # Eager assertions have raised already and are None.
         with tf.control_dependencies([a for a in assertions if a is not None]):
             return {key: tf.identity(value) for key, value in batch.items()}
+
+
+def _autograph():
+    """Turns AutoGraph on for a while, which Keras switches off in a step.
+
+    Layers such as KerasCV's rely on it: they branch in functions that they
+    hand to `tf.map_fn`. A `tf.function` turns it on by a public name, but
+    nothing in one can ask the other replicas for the size of their batches.
+    """
+    if tf.executing_eagerly():
+        return contextlib.nullcontext()
+    context = tf.__internal__.autograph.control_status_ctx()
+    return type(context)(type(context.status).ENABLED)
 
 
 class _KerasTrainStep:

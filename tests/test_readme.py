@@ -1,17 +1,59 @@
-"""The README's code runs as it is written."""
+"""The code of the README and of the other documents runs as it is written."""
 
+import ast
+import importlib.util
 import pathlib
 import re
 
 import keras
 import numpy as np
+import pytest
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+ROOT = pathlib.Path(__file__).parents[1]
+README = ROOT / "README.md"
+BLOCK = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
+# Half a minute, most of it compiling a network of 150 layers.
+SLOW = ("From KerasCV's SimCLRTrainer",)
 
 
 def code_blocks():
-    text = README.read_text(encoding="utf-8")
-    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return BLOCK.findall(README.read_text(encoding="utf-8"))
+
+
+def documented_blocks():
+    """The blocks of docs/, each named by the heading it stands under."""
+    for path in sorted(ROOT.glob("docs/*.md")):
+        text = path.read_text(encoding="utf-8")
+        sections = re.split(r"^##+ ", text, flags=re.MULTILINE)
+        for heading, _, section in (s.partition("\n") for s in sections):
+            for number, block in enumerate(BLOCK.findall(section), 1):
+                yield pytest.param(
+                    block,
+                    id=f"{path.stem}: {heading} {number}",
+                    marks=[pytest.mark.slow] if heading in SLOW else [],
+                )
+
+
+def missing_packages(source):
+    """The packages that a block imports and that are not installed."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+    packages = {name.partition(".")[0] for name in names}
+    return sorted(p for p in packages if importlib.util.find_spec(p) is None)
+
+
+@pytest.mark.parametrize("block", documented_blocks())
+def test_the_documents_blocks_run(block, monkeypatch, tmp_path):
+    missing = missing_packages(block)
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed")
+    monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(0)
+    exec(block, {"__name__": "__main__"})
 
 
 def test_the_examples_are_as_short_as_they_say():

@@ -556,6 +556,37 @@ def test_an_encoder_that_is_built_by_its_first_batch():
     assert len(model.optimizer.variables) == 2  # SGD's steps and rate
 
 
+@pytest.mark.parametrize("base", [keras.layers.Layer, keras.Model])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: model(IMAGES),
+        lambda model: model.predict(IMAGES, verbose=0),
+        lambda model: fit(model, IMAGES, epochs=1),
+    ],
+    ids=["call", "predict", "fit"],
+)
+def test_a_subclassed_encoder_without_output_shape(base, use, recwarn):
+    class Encoder(base):
+        def __init__(self):
+            super().__init__()
+            self.conv = keras.layers.Conv2D(4, 3)
+            self.norm = keras.layers.BatchNormalization()
+            self.flat = keras.layers.Flatten()  # tells the size it is built on
+
+        def call(self, images, training=None):
+            h = self.norm(self.conv(images), training=training)
+            return self.flat(h[:, ::2, ::2])
+
+    model = tiny_model(
+        encoder=Encoder(), augmentation=SimCLRAugmentation(4, 4, blur=False)
+    )
+    use(model)  # on images of 8x8
+    assert len(model.trainable_variables) == 4 + 5
+    assert model(IMAGES).shape == (16, 4)
+    assert not [w for w in recwarn if "unbuilt state" in str(w.message)]
+
+
 def test_two_views_are_two_draws(tiny):
     model = tiny()
     view_1, view_2 = model._views({"image": tf.constant(IMAGES)}, training=True)
@@ -870,6 +901,7 @@ def test_encoder_must_give_representations():
     with pytest.raises(ValueError, match=message) as error:
         SimCLRModel(headless(layer=False))
     assert "keras.layers.GlobalAveragePooling2D()" in str(error.value)
+    assert "encoders.BackboneEncoder(encoder)" in str(error.value)
     model = tiny_model(encoder=headless(layer=True))
     with pytest.raises(ValueError, match=r"GlobalAveragePooling2D\(\)"):
         fit(model, IMAGES)

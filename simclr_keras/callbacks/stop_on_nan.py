@@ -53,9 +53,11 @@ class StopOnNaN(keras.callbacks.Callback):
                 self._stop(f"The weight {variable.path!r} became NaN or inf")
 
     def _stop(self, what):
+        # A variable of several replicas is no number by itself.
+        step = ops.convert_to_numpy(self.model.optimizer.iterations)
         raise FloatingPointError(
             f"{what} at step {self.step} of epoch {self.epoch + 1} (step "
-            f"{int(self.model.optimizer.iterations)} of the run). Lower the "
+            f"{int(step)} of the run). Lower the "
             "learning rate, lengthen the warm-up, or raise the temperature; "
             "under mixed_float16 try mixed_bfloat16."
         )

@@ -79,7 +79,20 @@ class NTXentLoss(keras.losses.Loss):
         self.temperature = temperature
 
     def call(self, z_i, z_j):
-        return nt_xent(z_i, z_j, self.temperature)
+        losses = nt_xent(z_i, z_j, self.temperature)
+        if self.reduction in ("sum", "none", None):
+            return losses
+        num_replicas = distribution.num_replicas()
+        if num_replicas == 1:
+            return losses
+        # Keras takes the mean over this replica's 2n views and divides it by
+        # the number of replicas, which is right if each has as many. A ragged
+        # batch leaves some fewer.
+        n = ops.shape(z_i)[0]
+        share = ops.cast(n * num_replicas, losses.dtype) / ops.cast(
+            distribution.global_batch_size(n), losses.dtype
+        )
+        return losses * share
 
     def get_config(self):
         return {

@@ -1,0 +1,153 @@
+"""What happens at the edges of a strategy, saved for the tests.
+
+python tests/distribution/edges.py OUTPUT
+"""
+
+import json
+import os
+import sys
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import simclr_keras
+
+BATCH_SIZE = 8
+
+
+def make_encoder(synchronized=True):
+    # Keras adds no losses of other dtypes to its own float32 one.
+    is_double = keras.config.dtype_policy().name == "float64"
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Conv2D(
+                4,
+                3,
+                use_bias=False,
+                kernel_regularizer=None if is_double else "l2",
+            ),
+            keras.layers.BatchNormalization(synchronized=synchronized),
+            keras.layers.ReLU(),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+
+
+def make_model(strategy, num_classes=None, **compile_arguments):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = simclr_keras.SimCLRModel(
+            make_encoder(),
+            simclr_keras.ProjectionHead(4),
+            augmentation=simclr_keras.SimCLRAugmentation(8, 8, seed=3),
+            num_classes=num_classes,
+        )
+        model.compile(
+            keras.optimizers.SGD(0.01),
+            loss=simclr_keras.NTXentLoss(
+                0.5, dtype=keras.config.dtype_policy().name
+            ),
+            **compile_arguments,
+        )
+    return model
+
+
+def ragged(strategy, count, policy):
+    """Logs and weights of an epoch whose last batch is short."""
+    keras.config.set_dtype_policy(policy)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 8, 8, 1)).astype("uint8")
+    # TensorFlow adds gradients up in packs of one dtype; the probe's is
+    # float32.
+    has_probe = policy == "float32"
+    labels = rng.integers(0, 3, count) if has_probe else None
+    model = make_model(strategy, num_classes=3 if has_probe else None)
+    history = model.fit(
+        images, labels, batch_size=BATCH_SIZE, shuffle=False, verbose=0
+    ).history
+    evaluation = model.evaluate(
+        images, labels, batch_size=BATCH_SIZE, verbose=0, return_dict=True
+    )
+    keras.config.set_dtype_policy("float32")
+    return {
+        **{f"fit_{k}": v[-1] for k, v in history.items()},
+        **{f"evaluate_{k}": v for k, v in evaluation.items()},
+    }, [w.numpy() for w in model.weights]
+
+
+def message(function):
+    """The error of a call."""
+    try:
+        function()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+def main():
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    found = {}
+    count = BATCH_SIZE + 5  # 3 images for one replica, 2 for the other
+    for policy in ("float64", "float32"):
+        logs, weights = ragged(strategy, count, policy)
+        expected_logs, expected = ragged(
+            tf.distribute.get_strategy(), count, policy
+        )
+        found[f"ragged_{policy}"] = {
+            "logs": logs,
+            "expected_logs": expected_logs,
+            "difference": max(
+                float(np.abs(a - b).max() / np.abs(b).max())
+                for a, b in zip(weights, expected)
+            ),
+        }
+
+    images = np.zeros((BATCH_SIZE + 1, 8, 8, 1), "uint8")
+    model = make_model(strategy)
+    found["one_over"] = message(
+        lambda: model.fit(images, batch_size=BATCH_SIZE, verbose=0)
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with strategy.scope():
+            simclr_keras.SimCLRModel(make_encoder(synchronized=False))
+            mended = simclr_keras.distribution.synchronize_batch_norm(
+                make_encoder(synchronized=False)
+            )
+            before = len(caught)
+            simclr_keras.SimCLRModel(mended)
+    found["warnings"] = [str(w.message) for w in caught[:before]]
+    found["warnings_once_mended"] = len(caught) - before
+    looping = make_model(strategy, steps_per_execution=2)
+    found["steps_per_execution"] = message(
+        lambda: looping.fit(images[:8], batch_size=4, verbose=0)
+    )
+    copying = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+    looping = make_model(copying, steps_per_execution=2)
+    found["steps_per_execution_works"] = message(
+        lambda: looping.fit(images[:8], batch_size=4, verbose=0)
+    )
+    # Last: a step that fails spoils the strategy.
+    dataset = tf.data.Dataset.from_tensor_slices(images).batch(BATCH_SIZE)
+    dataset = dataset.skip(1).concatenate(dataset.take(1))
+    found["empty_replica"] = message(
+        lambda: model.fit(dataset.take(1), verbose=0)
+    )
+    with open(sys.argv[1], "w") as file:
+        json.dump(found, file)
+
+
+if __name__ == "__main__":
+    main()

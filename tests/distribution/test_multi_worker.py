@@ -1,0 +1,130 @@
+"""Two processes on loopback are one process with twice the batch."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from tests.distribution import results
+
+PRETRAIN = results.ROOT / "examples" / "pretrain.py"
+SMALL = (
+    "--width_multiplier=0.03125",
+    "--batch_size=128",
+    "--epochs=3",
+    "--label_draws=2",
+)
+
+
+def cluster(num_workers=2):
+    """The TF_CONFIG of each worker, on ports that are free."""
+    sockets = [socket.socket() for _ in range(num_workers)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    return [
+        json.dumps(
+            {
+                "cluster": {"worker": addresses},
+                "task": {"type": "worker", "index": index},
+            }
+        )
+        for index in range(num_workers)
+    ]
+
+
+def test_two_workers_equal_one_process(trained, tmp_path):
+    runs = ["float64_lars", "float32_lars"]
+    paths = [tmp_path / f"worker_{i}.npz" for i in range(2)]
+    workers = [
+        results.start(1, path, runs, TF_CONFIG=config)
+        for path, config in zip(paths, cluster())
+    ]
+    for worker in workers:
+        results.finish(worker)
+    for path in paths:
+        arrays = results.load(path, runs)
+        results.assert_float64_equal(arrays[runs[0]], trained(0, runs[0]))
+        results.assert_float32_close(arrays[runs[1]], trained(0, runs[1]))
+
+
+def start_pretraining(run_dir, logs, *flags):
+    """Both workers of a run of the example; the first one is the chief."""
+    workers = []
+    for index, config in enumerate(cluster()):
+        with open(logs / f"worker_{index}.log", "w") as log:
+            workers.append(
+                subprocess.Popen(
+                    [
+                        sys.executable,
+                        str(PRETRAIN),
+                        "--strategy=multi_worker",
+                        f"--run_dir={run_dir}",
+                        *SMALL,
+                        *flags,
+                    ],
+                    cwd=results.ROOT,
+                    env={
+                        **os.environ,
+                        "PYTHONPATH": str(results.ROOT),
+                        "TF_CONFIG": config,
+                        # Sums in the same order in every run.
+                        "TF_ENABLE_ONEDNN_OPTS": "0",
+                    },
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+    return workers
+
+
+def wait(workers, logs, timeout=600):
+    for index, worker in enumerate(workers):
+        code = worker.wait(timeout)
+        text = pathlib.Path(logs / f"worker_{index}.log").read_text()
+        assert code == 0, text[-3000:]
+
+
+def weights(run_dir):
+    encoder = keras.saving.load_model(run_dir / "encoder.keras")
+    return [w.numpy() for w in encoder.weights]
+
+
+@pytest.mark.slow
+def test_killed_worker_and_resume_end_as_an_uninterrupted_run(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    wait(start_pretraining(whole, tmp_path), tmp_path)
+    with open(whole / "results.json") as file:
+        assert json.load(file)["replicas"] == 2
+
+    workers = start_pretraining(broken, tmp_path)
+    started = time.monotonic()
+    while not (broken / "checkpoints" / "epoch_00001.weights.h5").exists():
+        assert time.monotonic() - started < 300
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.02)
+    workers[1].send_signal(signal.SIGKILL)  # in the second epoch
+    workers[1].wait(60)
+    try:
+        assert workers[0].wait(120) != 0
+    except subprocess.TimeoutExpired:  # it waits for the other for ever
+        workers[0].kill()
+        workers[0].wait(60)
+    assert not (broken / "results.json").exists()
+
+    wait(start_pretraining(broken, tmp_path, "--resume"), tmp_path)
+    log = (tmp_path / "worker_0.log").read_text()
+    assert "Resuming after epoch" in log
+    for a, b in zip(weights(broken), weights(whole), strict=True):
+        # Float32; the collective adds two numbers, in either order the same.
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
