@@ -5,6 +5,7 @@
     python examples/pretrain.py --recipe=cifar10 --image_folder=photos \
         --image_size=64 --run_dir=runs/photos
     python examples/pretrain.py --run_dir=runs/photos --resume
+    python examples/pretrain.py --recipe=imagenet --strategy=mirrored
 
 A recipe (`recipes.py`) gives every value; a flag replaces one. What the run
 makes lies in its folder (`run_folder.py`). Ctrl-C ends a run between two steps
@@ -32,6 +33,7 @@ from absl import app, flags, logging
 from interrupt import StopOnInterrupt
 from progress import RunProgress
 from run_folder import Checkpoints, HistoryFile, RunFolder
+from strategies import STRATEGIES, Workers, local_copy
 
 import simclr_keras
 
@@ -41,6 +43,17 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_string("run_dir", None, "Run folder. Default: runs/<recipe>.")
 flags.DEFINE_boolean("resume", False, "Go on with the run in the run folder.")
+flags.DEFINE_enum(
+    "strategy",
+    "none",
+    STRATEGIES,
+    "Where to train: one device, all GPUs of this machine, those of several "
+    "machines (each needs TF_CONFIG and sees the run folder), or a TPU.",
+)
+flags.DEFINE_integer(
+    "replicas", None, "With --strategy=mirrored: GPUs, or replicas on a CPU."
+)
+flags.DEFINE_string("tpu", "", "With --strategy=tpu: its name, or local.")
 
 _DEFINE = {
     str: flags.DEFINE_string,
@@ -169,20 +182,33 @@ def plot_views(path, model, data):
     plots.plot_views(path, images, views, data.value_range)
 
 
-def train(model, config, data, folder, epochs):
+def train(model, config, data, folder, epochs, is_chief=True):
     """Trains from the last checkpoint to the end of the run.
 
     Returns:
-        The run's `HistoryFile`.
+        The run's `HistoryFile`, or None for a worker that writes nothing.
     """
     checkpoints = Checkpoints(folder.file("checkpoints"))
     done = checkpoints.restore(model)
-    history = HistoryFile(folder.file("history.csv"), done)
+    history = None
+    if is_chief:
+        history = HistoryFile(folder.file("history.csv"), done)
     if done:
         print(f"Resuming after epoch {done} of {epochs}.")
     if done >= epochs:
         return history
     steps_per_epoch = data.train.steps_per_epoch(config["batch_size"])
+    # First, so that nothing spoilt is saved.
+    callbacks = [simclr_keras.callbacks.StopOnNaN()]
+    if is_chief:
+        callbacks += [
+            history,
+            checkpoints,
+            RunProgress(epochs, steps_per_epoch, done),
+            keras.callbacks.TensorBoard(
+                folder.file("tensorboard"), write_graph=False
+            ),
+        ]
     try:
         with StopOnInterrupt() as interrupt:
             model.fit(
@@ -199,19 +225,11 @@ def train(model, config, data, folder, epochs):
                 epochs=epochs,
                 verbose=0,
                 shuffle=False,  # the data set is shuffled already
-                callbacks=[
-                    # First, so that nothing spoilt is saved.
-                    simclr_keras.callbacks.StopOnNaN(),
-                    history,
-                    checkpoints,
-                    RunProgress(epochs, steps_per_epoch, done),
-                    keras.callbacks.TensorBoard(
-                        folder.file("tensorboard"), write_graph=False
-                    ),
-                    interrupt,
-                ],
+                callbacks=[*callbacks, interrupt],
             )
     except KeyboardInterrupt:
+        if not is_chief:
+            sys.exit(130)
         model.encoder.save(folder.file("encoder.keras"))
         print(
             f"\nInterrupted. {folder.file('encoder.keras')} is the encoder as "
@@ -232,6 +250,11 @@ def train(model, config, data, folder, epochs):
             f"\nError: {error.message}\nThe last checkpoint is that after "
             f"epoch {checkpoints.epochs()[-1]} of {epochs}; once the data is "
             f"mended, --run_dir={folder.path} --resume goes on from there."
+        )
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        sys.exit(
+            f"\nError: {error.message}\nA worker is gone. Start all of them "
+            "again with --resume."
         )
     return history
 
@@ -271,6 +294,8 @@ def describe_machine():
 # --- The run ----------------------------------------------------------------
 def prepare():
     """Everything that can find a mistake, before anything is written."""
+    # First of all: TensorFlow cannot change its devices later.
+    workers = Workers(FLAGS.strategy, FLAGS.replicas, FLAGS.tpu)
     flags_set = {
         key: FLAGS[key].value for key in recipes.KEYS if FLAGS[key].present
     }
@@ -291,12 +316,19 @@ def prepare():
             "--batch_size must be at least 2, since a single image has no "
             f"negatives. Received: {config['batch_size']}."
         )
+    if config["batch_size"] % workers.num_replicas:
+        raise ValueError(
+            f"--batch_size must be a multiple of the {workers.num_replicas} "
+            f"replicas. Received: {config['batch_size']}."
+        )
     keras.config.set_dtype_policy(config["mixed_precision"])
     data = load_data(config)
     epochs = recipes.count_epochs(
         config, data.train.steps_per_epoch(config["batch_size"])
     )
-    return folder, config, data, epochs, build_model(config, data, epochs)
+    with workers.strategy.scope():
+        model = build_model(config, data, epochs)
+    return workers, folder, config, data, epochs, model
 
 
 def main(_):
@@ -304,9 +336,20 @@ def main(_):
     started = time.monotonic()
     logging.set_verbosity(logging.ERROR)  # TFDS tells of each file it reads.
     try:
-        folder, config, data, epochs, model = prepare()
+        workers, folder, config, data, epochs, model = prepare()
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         sys.exit(f"Error: {error}")
+    # None writes before all have looked at the run folder.
+    workers.wait_for_all()
+    if workers.is_chief:
+        lead(workers, folder, config, data, epochs, model, started)
+    else:
+        train(model, config, data, folder, epochs, is_chief=False)
+    workers.wait_for_all()
+
+
+def lead(workers, folder, config, data, epochs, model, started):
+    """Trains, writes and evaluates: all of a run, but for other workers."""
     folder.write_json("config.json", config)
     print(
         f"{data.train.num_images:,} images of {data.name}, {epochs} epochs of "
@@ -326,13 +369,13 @@ def main(_):
     if has_labels:
         pixels = report.pixel_model(data.image_shape, data.value_range)
         features["raw pixels"] = extract(pixels, image_sets)
-        features["untrained encoder"] = extract(model, image_sets)
+        features["untrained encoder"] = extract(local_copy(model), image_sets)
 
     history = train(model, config, data, folder, epochs)
 
     model.encoder.save(folder.file("encoder.keras"))
     plots.plot_history(folder.file("loss.png"), history)
-    features["trained encoder"] = extract(model, image_sets)
+    features["trained encoder"] = extract(local_copy(model), image_sets)
     plots.plot_representations(
         folder.file("representations.png"),
         features["trained encoder"][-1],
@@ -352,10 +395,12 @@ def main(_):
             "note": "" if accuracy else report.NO_ACCURACY,
             "last_epoch": history.last(),
             "epochs": epochs,
-            "steps": int(model.optimizer.iterations),
+            "steps": int(model.optimizer.iterations.numpy()),
             "training_seconds": round(sum(history.column("seconds")), 1),
             "last_start_seconds": round(time.monotonic() - started, 1),
             "machine": describe_machine(),
+            "strategy": FLAGS.strategy,
+            "replicas": workers.num_replicas,
             "versions": {
                 "python": platform.python_version(),
                 "simclr_keras": simclr_keras.__version__,

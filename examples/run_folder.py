@@ -173,7 +173,7 @@ class HistoryFile(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {
             "epoch": epoch + 1,
-            "step": int(self.model.optimizer.iterations),
+            "step": int(self.model.optimizer.iterations.numpy()),
             "seconds": round(time.monotonic() - self.started, 3),
             "learning_rate": float(self.model.optimizer.learning_rate),
             **logs,
