@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_DIR ?= runs/digits
+# Plain `torch` brings gigabytes of CUDA on Linux; TORCH may name another one.
+TORCH ?= torch
 HERE := $(subst /,-,$(CURDIR))
 
 # Twice the speed on processors without AVX-512, where TensorFlow leaves
@@ -10,13 +12,17 @@ HERE := $(subst /,-,$(CURDIR))
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: pretrain test lint format clean
+.PHONY: pretrain test test-jax test-torch lint format clean
 
 pretrain: $(VENV)/examples$(HERE)
 	$(BIN)/python examples/pretrain.py --recipe=digits --run_dir=$(RUN_DIR) --resume
 
 test: $(VENV)/test$(HERE)
 	$(BIN)/python -m pytest -m "not slow"
+
+# The components on Keras's other backends, each in an environment of its own.
+test-jax test-torch: test-%: .venv-%/test$(HERE)
+	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest -m "not slow" tests/backends
 
 lint: $(VENV)/test$(HERE)
 	$(BIN)/ruff format --check .
@@ -27,7 +33,7 @@ format: $(VENV)/test$(HERE)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-jax .venv-torch build dist *.egg-info
 
 # A stamp for each set of extras, made again when setup.py changes. A copied or
 # moved .venv still points to where it was made: its stamps bear another path,
@@ -38,4 +44,14 @@ $(VENV)/examples$(HERE) $(VENV)/test$(HERE): $(VENV)/%$(HERE): setup.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	@touch $@
+
+.venv-jax/test$(HERE) .venv-torch/test$(HERE): .venv-%/test$(HERE): setup.py
+	@.venv-$*/bin/python -c \
+		"import sys; sys.exit(sys.prefix != '$(CURDIR)/.venv-$*')" \
+		2>/dev/null || rm -rf .venv-$*
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --upgrade pip
+	.venv-$*/bin/python -m pip install --quiet --editable ".[$*,test]" \
+		$(if $(filter torch,$*),"$(TORCH)")
 	@touch $@

@@ -53,7 +53,9 @@ class RandomHorizontalFlip(RandomImageLayer):
 
     def transform_planes(self, planes, is_flipped):
         """Mirrors the images where the bool tensor (B,) says so."""
-        return ops.where(per_image(is_flipped), planes[..., ::-1], planes)
+        return ops.where(
+            per_image(is_flipped), ops.flip(planes, axis=-1), planes
+        )
 
     def get_config(self):
         return {**super().get_config(), "probability": self.probability}

@@ -49,8 +49,8 @@ class RandomRotation(RandomImageLayer):
             )
         # A quarter turn transposes and mirrors; a half turn mirrors twice.
         turns = per_image(quarter_turns)
-        half = images[:, ::-1, ::-1, :]
+        half = ops.flip(images, axis=(1, 2))
         quarter = ops.transpose(images, (0, 2, 1, 3))
         images = ops.where(turns == 2, half, images)
-        images = ops.where(turns == 1, quarter[:, ::-1, :, :], images)
-        return ops.where(turns == 3, quarter[:, :, ::-1, :], images)
+        images = ops.where(turns == 1, ops.flip(quarter, axis=1), images)
+        return ops.where(turns == 3, ops.flip(quarter, axis=2), images)
