@@ -1,5 +1,6 @@
 """Encoders: images (B, H, W, C) in [0, 1] -> representations h (B, F)."""
 
+from simclr_keras.encoders.backbone_encoder import BackboneEncoder
 from simclr_keras.encoders.resnet import (
     ResNet,
     ResNet18,
@@ -11,6 +12,7 @@ from simclr_keras.encoders.resnet import (
 )
 
 __all__ = [
+    "BackboneEncoder",
     "ResNet",
     "ResNet18",
     "ResNet34",
