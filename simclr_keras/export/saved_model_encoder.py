@@ -10,8 +10,8 @@ class SavedModelEncoder(keras.layers.TFSMLayer):
     """A folder of `export_saved_model`, as a layer that can be trained.
 
     What it adds to `keras.layers.TFSMLayer`: the names of the calls, images of
-    every dtype under every dtype policy, regularization losses, endpoints, and
-    that a frozen layer keeps its moving statistics.
+    every dtype under every dtype policy, regularization losses, endpoints,
+    optimizers with slots, and that a frozen layer keeps its moving statistics.
 
     A `.keras` file of a model with this layer holds the weights, and the path:
     the folder must be there when the file is loaded, and `safe_mode=False` is
@@ -62,6 +62,19 @@ class SavedModelEncoder(keras.layers.TFSMLayer):
             **kwargs,
         )
         self.autocast = False  # Images keep their dtype, as in SimCLRModel.
+
+    def _add_existing_weight(self, weight):
+        # As in Keras 3.15, which keeps the ":0" of TensorFlow's names: an
+        # optimizer cannot name its slots after them.
+        self._track_variable(
+            keras.Variable(
+                weight,
+                trainable=weight.trainable,
+                dtype=weight.dtype,
+                shape=weight.shape,
+                name=weight.name.replace("/", "_").removesuffix(":0"),
+            )
+        )
 
     def call(self, images, training=False):
         images = _to_known_dtype(images)
