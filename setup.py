@@ -13,6 +13,13 @@ datasets = [
     "tensorflow-datasets>=4.9.10",
     "importlib_resources",  # tensorflow-datasets needs it to download
 ]
+hub = [
+    "tensorflow-hub>=0.16.1",
+    "tf-keras>=2.21",
+    "setuptools<81",  # tensorflow-hub takes its version from pkg_resources
+]
+onnx = ["tf2onnx>=1.17.0", "onnxruntime>=1.20"]
+partners = ["keras-hub>=0.32", "keras-cv==0.9.0"]
 examples = ["matplotlib>=3.9", "scikit-learn>=1.5", "tensorboard>=2.18"]
 
 setup(
@@ -33,9 +40,17 @@ setup(
     extras_require={
         "datasets": datasets,
         "examples": [*datasets, *examples],
+        "hub": hub,
+        "jax": ["jax>=0.10"],
+        "litert": ["ai-edge-litert>=2.3"],
+        "onnx": onnx,
+        "partners": partners,
+        "torch": ["torch>=2.13"],
         "test": [
             *datasets,
             *examples,
+            *hub,
+            *onnx,
             "build>=1.2",
             "pillow>=10",
             "pytest>=8",

@@ -1,0 +1,160 @@
+"""What pretraining is worth to someone with few labels, from end to end.
+
+    python examples/transfer.py --image_folder=photos --recipe=cifar10 \
+        --image_size=64 --run_dir=runs/photos
+
+Pretrains on a folder of images, the classes of which are its subfolders, as
+`pretrain.py` does and by the same flags; a run that is finished is taken as it
+is. Exports the encoder for TensorFlow Hub, as it is trained and as it was
+before. Then another process (`few_labels.py`), which knows nothing of this
+library, trains a classifier on ten labelled images of each class: on the
+trained encoder, and on the same network from scratch, in the same way.
+
+The last thing printed are both accuracies on the held-out images, of which
+neither has seen any. `RUN_DIR/transfer` holds the SavedModels and
+`results.json`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pretrain
+import recipes
+import report
+from absl import app, flags
+from run_folder import RunFolder
+
+import simclr_keras
+
+flags.DEFINE_integer("labels_per_class", 10, "Labelled images of each class.")
+flags.DEFINE_string(
+    "python",
+    sys.executable,
+    "Python for the process that loads the SavedModels. It needs "
+    "tensorflow_hub, tf_keras and setuptools<81.",
+)
+FLAGS = flags.FLAGS
+
+CLASSIFIER = os.path.join(os.path.dirname(__file__), "few_labels.py")
+
+
+def configure(folder):
+    """The configuration of the run, which is there or is to be made.
+
+    Raises:
+        ValueError: If a flag contradicts the run that is there.
+    """
+    saved = folder.read_config() if folder.is_resumed else None
+    flags_set = {
+        key: FLAGS[key].value for key in recipes.KEYS if FLAGS[key].present
+    }
+    return recipes.resolve(FLAGS.recipe, flags_set, saved)
+
+
+def choose_images(config, data):
+    """The labelled images to train on, as a set, and the held-out ones.
+
+    Raises:
+        ValueError: If there are no classes, or too few images of one.
+    """
+    if data.test is None or not data.train.has_labels:
+        raise ValueError(
+            "--image_folder must have a folder for each class, whose names "
+            "are the labels. Received: images without labels."
+        )
+    chosen = simclr_keras.evaluation.class_balanced_subset(
+        data.train.labels, FLAGS.labels_per_class, seed=config["seed"]
+    )
+    held_out = report.EvaluationImages(data.test, config["eval_examples"])
+    return data.train.subset(chosen), held_out
+
+
+def save_images(path, few, held_out):
+    """Writes what the other process trains on and is tested with."""
+    images, labels = few.arrays()
+    np.savez(
+        path,
+        images=images,
+        labels=labels,
+        test_images=np.concatenate(list(held_out.batches())),
+        test_labels=held_out.labels(),
+    )
+
+
+def export(folder, model):
+    """Writes the trained and the untrained encoder.
+
+    Args:
+        folder: The run's `RunFolder`.
+        model: `SimCLRModel` of the run, untrained.
+    """
+    paths = [folder.file("transfer", name) for name in ("trained", "untrained")]
+    untrained = model.encoder.get_weights()
+    trained = keras.saving.load_model(folder.file("encoder.keras"))
+    for path, weights in zip(paths, (trained.get_weights(), untrained)):
+        model.encoder.set_weights(weights)
+        simclr_keras.export_saved_model(
+            model, path, include_head=False, overwrite=True
+        )
+    return paths
+
+
+def train_classifiers(images, paths):
+    """What `few_labels.py` found, in a process of its own."""
+    process = subprocess.run(
+        [FLAGS.python, CLASSIFIER, images, *paths],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if process.returncode:
+        sys.exit(
+            f"Error: {CLASSIFIER} failed, see above. It needs tensorflow_hub, "
+            "tf_keras and setuptools<81; --python may name another Python that "
+            "has them. The run is kept, and the same command goes on from it."
+        )
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def main(argv):
+    """Pretrains, exports, has classifiers trained, compares."""
+    run_dir = FLAGS.run_dir or os.path.join("runs", FLAGS.recipe)
+    is_finished = os.path.exists(os.path.join(run_dir, "results.json"))
+    try:
+        folder = RunFolder(run_dir, resume=FLAGS.resume or is_finished)
+        config = configure(folder)
+        data = pretrain.load_data(config)
+        few, held_out = choose_images(config, data)
+        model = pretrain.build_model(config, data, epochs=1)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        sys.exit(f"Error: {error}")
+    if not is_finished:
+        pretrain.main(argv)
+    print(f"Exporting to {folder.file('transfer')} ...", flush=True)
+    os.makedirs(folder.file("transfer"), exist_ok=True)
+    images = folder.file("transfer", "images.npz")
+    save_images(images, few, held_out)
+    pretrained, from_scratch = train_classifiers(images, export(folder, model))
+    folder.write_json(
+        os.path.join("transfer", "results.json"),
+        {
+            "pretrained": pretrained,
+            "from_scratch": from_scratch,
+            "labels_per_class": FLAGS.labels_per_class,
+            "num_labelled_images": few.num_images,
+            "num_test_images": held_out.num_images,
+        },
+    )
+    print(
+        f"Accuracy on {held_out.num_images:,} held-out images, trained on "
+        f"{few.num_images} labelled ones:\n"
+        f"  pretrained    {pretrained:.1%}\n"
+        f"  from scratch  {from_scratch:.1%}"
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

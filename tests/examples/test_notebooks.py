@@ -1,0 +1,68 @@
+"""The notebooks run from first to last cell, as they are written."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+FOLDER = pathlib.Path(__file__).parents[2] / "examples" / "notebooks"
+NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+# What must hold when a notebook has run, of its own variables.
+EXPECTED = {
+    "quickstart": "after > 0.75 > 0.5 > before",
+    "own_images": "losses[-1] < losses[0] and result.accuracy > 0.8",
+    "transfer": "result.accuracy > from_scratch and fine_tuned > 0.5",
+}
+
+
+def cells(name):
+    path = FOLDER / f"{name}.ipynb"
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def test_there_are_three():
+    assert sorted(EXPECTED) == NOTEBOOKS
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_outputs_are_cleared(name):
+    for cell in cells(name):
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "own_images",
+        # Half a minute each, most of it compiling.
+        pytest.param("quickstart", marks=pytest.mark.slow),
+        pytest.param("transfer", marks=pytest.mark.slow),
+    ],
+)
+def test_runs(name, tmp_path):
+    sources = [
+        "".join(cell["source"])
+        for cell in cells(name)
+        if cell["cell_type"] == "code"
+    ]
+    sources.append(f"assert {EXPECTED[name]}")
+    script = tmp_path / f"{name}.py"
+    script.write_text("\n\n".join(sources), encoding="utf-8")
+    process = subprocess.run(
+        [sys.executable, script.name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "MPLBACKEND": "agg",  # without a display
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        },
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    print(process.stdout)
