@@ -5,18 +5,18 @@ made by `tf.data`, image layers in a `keras.Sequential`, and a functional model
 that is trained with labels. They learn from scikit-learn's digits, in less
 than a minute on two CPU cores:
 
-    python examples/custom_training_loop.py --steps=60
+    python examples/custom_training_loop.py
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+
 
 import simclr_keras
 
-STEPS = flags.DEFINE_integer("steps", 60, "steps of each of the four")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "images in a step")
+STEPS = 60  # of each of the four
+BATCH_SIZE = 64
 
 SIDE = 8  # of the digits, in pixels
 
@@ -185,12 +185,12 @@ class Losses(keras.callbacks.Callback):
         self.total = total
 
 
-def main(_):
+def main():
     """Runs the four and says what became of the loss."""
     keras.utils.set_random_seed(0)
     data = simclr_keras.data.load_digits()
     images, labels = data.train.arrays()
-    size = STEPS.value, BATCH_SIZE.value
+    size = STEPS, BATCH_SIZE
     for name, (encoder, losses) in {
         "tf.GradientTape loop": gradient_tape_loop(images, *size),
         "views in tf.data": views_in_tf_data(images, *size),
@@ -213,4 +213,4 @@ def knn_accuracy(encoder, data):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -102,7 +102,8 @@ class Checkpoints(keras.callbacks.Callback):
         if not self.epochs():
             return 0
         # Keras skips the state of an optimizer that has no variables yet.
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
         model.load_weights(self.file(self.epochs()[-1]))
         return self.epochs()[-1]
 
