@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-
 import simclr_keras
 
 STEPS = 60  # of each of the four
