@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 
+import simclr_keras
 from tests.distribution import results
 
 PRETRAIN = results.ROOT / "examples" / "pretrain.py"
@@ -97,6 +98,7 @@ def wait(workers, logs, timeout=600):
 
 def weights(run_dir):
     encoder = keras.saving.load_model(run_dir / "encoder.keras")
+    assert isinstance(encoder, simclr_keras.encoders.ResNet)
     return [w.numpy() for w in encoder.weights]
 
 
