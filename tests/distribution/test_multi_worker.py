@@ -45,7 +45,7 @@ def cluster(num_workers=2):
 
 
 def test_two_workers_equal_one_process(trained, tmp_path):
-    runs = ["float64_lars", "float32_lars"]
+    runs = ["float64_lars"]
     paths = [tmp_path / f"worker_{i}.npz" for i in range(2)]
     workers = [
         results.start(1, path, runs, TF_CONFIG=config)
@@ -56,7 +56,6 @@ def test_two_workers_equal_one_process(trained, tmp_path):
     for path in paths:
         arrays = results.load(path, runs)
         results.assert_float64_equal(arrays[runs[0]], trained(0, runs[0]))
-        results.assert_float32_close(arrays[runs[1]], trained(0, runs[1]))
 
 
 def start_pretraining(run_dir, logs, *flags):
