@@ -200,7 +200,7 @@ def test_trains_on():
         augmentation=simclr_keras.SimCLRAugmentation(16, 16, seed=0),
     )
     model.compile(
-        optimizer=keras.optimizers.SGD(0.1, momentum=0.9),
+        optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
         loss=simclr_keras.NTXentLoss(temperature=0.5),
     )
     before = [np.array(v) for v in model.trainable_variables]
