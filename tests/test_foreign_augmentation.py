@@ -20,9 +20,9 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (14, 8, 8, 3), "uint8")
 class Coin(keras.layers.Layer):
     """Flips every other image, as KerasCV would write it: by `if`."""
 
-    def __init__(self):
+    def __init__(self, seed=SEED):
         super().__init__()
-        self.seed_generator = keras.random.SeedGenerator(SEED)
+        self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, images, training=None):
         if not training:
@@ -63,9 +63,18 @@ def fitted(augmentation, **compiling):
 def test_a_layer_that_needs_autograph():
     compiled, eager = fitted(Coin()), fitted(Coin(), run_eagerly=True)
     assert int(compiled.optimizer.iterations) == STEPS
-    for a, b in zip(compiled.weights, eager.weights, strict=True):
-        # float32, four steps of other kernels; another draw makes 1e-2.
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    # In the norm over all weights: float32 in other kernels makes up to 2e-5
+    # in four steps, other draws 0.3 to 2 (measured for four sets of images).
+    assert distance(compiled, eager) < 1e-3
+    assert distance(fitted(Coin(SEED + 1)), eager) > 1e-1
+
+
+def distance(model, expected):
+    a, b = (
+        np.concatenate([np.ravel(w) for w in m.get_weights()])
+        for m in (model, expected)
+    )
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
 @pytest.mark.slow  # Two models, compiled for two replicas each.
