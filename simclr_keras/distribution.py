@@ -18,9 +18,18 @@ else:
     tf = None
 
 
-def num_replicas():
-    """Number of replicas that train in step under the current strategy."""
-    return tf.distribute.get_strategy().num_replicas_in_sync if tf else 1
+def num_replicas(strategy=None):
+    """Number of replicas that train in step.
+
+    Args:
+        strategy: `tf.distribute.Strategy`. None is the current one.
+
+    Returns:
+        An integer.
+    """
+    if tf is None:
+        return 1
+    return (strategy or tf.distribute.get_strategy()).num_replicas_in_sync
 
 
 def synchronizes(synchronized):
@@ -144,11 +153,26 @@ def all_gather(x):
     return tf.reshape(rows, [-1, *x.shape[1:]])
 
 
+def one_share(strategy, batch):
+    """The share of a batch that one replica of this process has.
+
+    Args:
+        strategy: `tf.distribute.Strategy`.
+        batch: Structure of tensors, spread over its replicas.
+
+    Returns:
+        The structure, of this replica's tensors.
+    """
+    return keras.tree.map_structure(
+        lambda x: strategy.experimental_local_results(x)[0], batch
+    )
+
+
 def is_multi_worker(strategy):
     """Whether several processes train in step under a `tf.distribute` one."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return False
-    return strategy.num_replicas_in_sync > len(strategy.extended.worker_devices)
+    return num_replicas(strategy) > len(strategy.extended.worker_devices)
 
 
 def check_steps_per_execution(strategy, steps_per_execution):
@@ -158,7 +182,7 @@ def check_steps_per_execution(strategy, steps_per_execution):
     inside the graph does not hand on: "You must feed a value for placeholder
     tensor" (seen on CPUs in TensorFlow 2.21).
     """
-    if strategy.num_replicas_in_sync == 1 or steps_per_execution == 1:
+    if num_replicas(strategy) == 1 or steps_per_execution == 1:
         return
     multi_worker = is_multi_worker(strategy)
     on_cpus = isinstance(strategy, tf.distribute.MirroredStrategy) and all(

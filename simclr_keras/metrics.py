@@ -7,6 +7,27 @@ from simclr_keras import distribution
 from simclr_keras.losses.nt_xent import check_projections, normalize
 
 
+def compare(z_i, z_j):
+    """Compares first views with the second views of all replicas.
+
+    Args:
+        z_i: Float tensor (n, D): projections of this replica's first views.
+        z_j: Float tensor (n, D): projections of its second views.
+
+    Returns:
+        Cosines (n, N), in float32 where the projections have 16 bits; and the
+        column of each first view's partner, int32 (n,).
+
+    Raises:
+        ValueError: If the shapes differ or are not (n, D).
+    """
+    check_projections(z_i, z_j)
+    dtype = keras.backend.result_type(z_i.dtype, "float32")
+    z_i, z_j = normalize(ops.cast(z_i, dtype)), normalize(ops.cast(z_j, dtype))
+    similarities = ops.matmul(z_i, ops.transpose(distribution.all_gather(z_j)))
+    return similarities, distribution.sample_index(ops.shape(z_i)[0])
+
+
 class _ContrastiveMetric(keras.metrics.Mean):
     """A mean over the first views of what their similarities say."""
 
@@ -18,17 +39,13 @@ class _ContrastiveMetric(keras.metrics.Mean):
             z_j: Float tensor (N, D): projections of the second views.
             sample_weight: Float tensor (N,) or None.
         """
-        z_i = ops.cast(z_i, self.dtype)
-        z_j = ops.cast(z_j, self.dtype)
-        check_projections(z_i, z_j)
-        candidates = distribution.all_gather(normalize(z_j))
-        similarities = ops.matmul(  # (n, N)
-            normalize(z_i), ops.transpose(candidates)
-        )
-        partner = distribution.sample_index(ops.shape(z_i)[0])
-        return super().update_state(
-            self.values(similarities, partner), sample_weight
-        )
+        z_i, z_j = ops.convert_to_tensor(z_i), ops.convert_to_tensor(z_j)
+        return self.update_compared(*compare(z_i, z_j), sample_weight)
+
+    def update_compared(self, similarities, partner, sample_weight=None):
+        """Adds a batch that `compare` was called on, once for all metrics."""
+        values = self.values(ops.cast(similarities, self.dtype), partner)
+        return super().update_state(values, sample_weight)
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")

@@ -3,13 +3,13 @@
 import keras
 from keras import ops
 
-from simclr_keras import distribution, inputs
+from simclr_keras import distribution, inputs, metrics
 from simclr_keras.augmentation.random_image_layer import (
     RandomImageLayer,
     standardize_value_range,
 )
+from simclr_keras.encoders.representation import check_representations
 from simclr_keras.losses import NTXentLoss
-from simclr_keras.metrics import ContrastiveAccuracy, ContrastiveEntropy
 from simclr_keras.projection_head import ProjectionHead
 from simclr_keras.train_step import TrainStep
 
@@ -137,8 +137,8 @@ class SimCLRModel(TrainStep, keras.Model):
         self.preprocessing = None
         if hasattr(augmentation, "evaluation"):
             self.preprocessing = augmentation.evaluation()
-        self.contrastive_accuracy = ContrastiveAccuracy()
-        self.contrastive_entropy = ContrastiveEntropy()
+        self.contrastive_accuracy = metrics.ContrastiveAccuracy()
+        self.contrastive_entropy = metrics.ContrastiveEntropy()
         if num_classes is not None:
             self.linear_probe = keras.layers.Dense(
                 num_classes,
@@ -160,14 +160,7 @@ class SimCLRModel(TrainStep, keras.Model):
         if representation_shape is None:
             return
         shape = tuple(representation_shape)
-        if len(shape) != 2 or not isinstance(shape[-1], int):
-            raise ValueError(
-                "The encoder's output must be representations (B, F). "
-                f"Received an encoder whose output has the shape {shape}. The "
-                "encoder must end in a pooling layer; add "
-                "keras.layers.GlobalAveragePooling2D(), or pass "
-                "simclr_keras.encoders.BackboneEncoder(encoder)."
-            )
+        check_representations(shape)
         if not self.projection_head.built:
             self.projection_head.build(shape)
         if self.num_classes is not None and not self.linear_probe.built:
@@ -276,8 +269,9 @@ class SimCLRModel(TrainStep, keras.Model):
         h = self._represent(self._scale(views), training)  # (2N, F)
         z_1, z_2 = ops.split(self.projection_head(h, training=training), 2)
         loss = super().compute_loss(x=x, y=z_1, y_pred=z_2, training=training)
-        self.contrastive_accuracy.update_state(z_1, z_2)
-        self.contrastive_entropy.update_state(z_1, z_2)
+        compared = metrics.compare(z_1, z_2)
+        self.contrastive_accuracy.update_compared(*compared)
+        self.contrastive_entropy.update_compared(*compared)
         super().compute_metrics(x, z_1, z_2)  # those given to `compile`
         if self.num_classes is not None:
             loss = loss + self._probe(batch, h, training)
@@ -321,8 +315,8 @@ class SimCLRModel(TrainStep, keras.Model):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         # `compute_loss` has updated them; under a strategy Keras asks once
         # before it has, to build what `compile` was given.
-        metrics = self._compile_metrics
-        if metrics is not None and not metrics.built:
+        compiled = self._compile_metrics
+        if compiled is not None and not compiled.built:
             return {}
         return self.get_metrics_result()
 
@@ -330,8 +324,9 @@ class SimCLRModel(TrainStep, keras.Model):
         names = "batch_size", "epochs", "verbose", "callbacks"
         given = {**dict(zip((*names, "validation_split"), args)), **kwargs}
         # Only TensorFlow's models have strategies.
-        strategy = getattr(self, "distribute_strategy", None)
-        num_replicas = strategy.num_replicas_in_sync if strategy else 1
+        num_replicas = distribution.num_replicas(
+            getattr(self, "distribute_strategy", None)
+        )
         inputs.check_first(
             x,
             y,

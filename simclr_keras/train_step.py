@@ -70,11 +70,9 @@ class TensorFlowTrainStep:
         distribution.check_steps_per_execution(
             strategy, self.steps_per_execution
         )
-        if iterator is not None and strategy.num_replicas_in_sync > 1:
+        if iterator is not None and distribution.num_replicas(strategy) > 1:
             batch = next(next(iter(iterator))[-1])
-            data_batch = keras.tree.map_structure(
-                lambda v: strategy.experimental_local_results(v)[0], batch
-            )
+            data_batch = distribution.one_share(strategy, batch)
             iterator = None
         super()._maybe_symbolic_build(iterator, data_batch)
 

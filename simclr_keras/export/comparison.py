@@ -40,20 +40,20 @@ def compare(path, encoder, head, prepare, image_shape):
         with _full_precision():
             expected = _outputs(encoder, head, prepare(floats), False)
             found = module.endpoints(floats)
-            difference = _check_same(found, expected, tolerances[0])
+            difference = check_same(found, expected, tolerances[0])
             expected.pop("projection", None)
             for batch in (floats, images):
                 found = {"representation": module(batch)}
-                _check_same(found, expected, tolerances[0])
+                check_same(found, expected, tolerances[0])
 
             expected = _outputs(encoder, head, prepare(floats), True)
             found = module.endpoints(floats, training=True)
-            _check_same(found, expected, tolerances[1])
+            check_same(found, expected, tolerances[1])
             copies = [*module.variables]
             if head is not None:
                 copies += module.projection_head.variables
             names = [v.path for v in weights]
-            _check_same(
+            check_same(
                 dict(zip(names, copies)),
                 dict(zip(names, weights)),
                 tolerances[1],
@@ -74,11 +74,19 @@ def _outputs(encoder, head, images, training):
     return outputs
 
 
-def _check_same(found, expected, tolerance):
+def check_same(found, expected, tolerance):
     """Raises unless `found` is near to `expected`, name by name.
+
+    Args:
+        found: Dictionary of arrays or tensors: what the file gives.
+        expected: Dictionary of what the model gives.
+        tolerance: Float, share of the largest value of an output.
 
     Returns:
         The largest difference of the first.
+
+    Raises:
+        ValueError: If one differs by more, or is not finite.
     """
     differences = []
     for name, value in expected.items():

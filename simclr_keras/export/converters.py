@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from simclr_keras.export import arguments
+from simclr_keras.export.comparison import check_same
 
 # Float32 in other kernels, as a share of the largest output.
 _TOLERANCE = 1e-4
@@ -137,9 +138,7 @@ def _export(encoder, path, file_format, suffix, run, **kwargs):
         written = os.path.join(folder, f"encoder{suffix}")
         for batch in _TEST_BATCHES:
             images = rng.uniform(size=(batch, *shape)).astype("float32")
-            expected = keras.ops.convert_to_numpy(
-                encoder(images, training=False)
-            )
+            expected = encoder(images, training=False)
             # After the call, without which Keras exports nothing.
             if not os.path.exists(written):
                 encoder.export(
@@ -149,18 +148,10 @@ def _export(encoder, path, file_format, suffix, run, **kwargs):
                     verbose=False,
                     **kwargs,
                 )
-            _check_same(run(written, images), expected, file_format)
+            check_same(
+                {"representation": run(written, images)},
+                {"representation": expected},
+                _TOLERANCE,
+            )
         shutil.copyfile(written, path)
     return path
-
-
-def _check_same(found, expected, file_format):
-    difference = np.abs(found - expected).max()
-    scale = max(np.abs(expected).max(), 1e-2)
-    if not difference <= _TOLERANCE * scale:  # Catches NaN too.
-        raise ValueError(
-            f"The {file_format} file differs from the encoder, so that "
-            f"nothing is exported. Expected to be within {_TOLERANCE} of the "
-            f"largest value {scale:.3g}. Received: a difference of "
-            f"{difference:.3g}."
-        )

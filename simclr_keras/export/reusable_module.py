@@ -13,6 +13,7 @@ import re
 
 import keras
 
+from simclr_keras.encoders.representation import check_representations
 from simclr_keras.export import arguments
 
 if keras.backend.backend() == "tensorflow":
@@ -61,20 +62,14 @@ def build_module(encoder, projection_head, prepare, image_shape):
     images = tf.TensorSpec((None, *image_shape), tf.float32, "images")
     either = [images, tf.TensorSpec(images.shape, tf.uint8, "images")]
     module = _reusable(encode, represent, either)
-    width = module.__call__.get_concrete_function(images, False).output_shapes
-    if width.rank != 2:
-        raise ValueError(
-            "The encoder's output must be representations (B, F). Received an "
-            f"encoder whose output has the shape {width}. The encoder must "
-            "end in a pooling layer; add "
-            "keras.layers.GlobalAveragePooling2D()."
-        )
+    shape = module.__call__.get_concrete_function(images, False).output_shapes
+    check_representations(shape)
     module.endpoints = _traced(endpoints, either)
     # As Keras's TFSMLayer calls them: one argument, one mode each.
     module.serve = _traced(lambda images: represent(images, False), either)
     module.train = _traced(lambda images: represent(images, True), either)
     if project is not None:
-        spec = tf.TensorSpec((None, width[-1]), tf.float32, "representations")
+        spec = tf.TensorSpec((None, shape[-1]), tf.float32, "representations")
         module.projection_head = _reusable(
             project, lambda h, training=False: head(h, training), [spec]
         )

@@ -153,9 +153,10 @@ def test_replica_has_static_shapes_and_what_xla_has(make_encoder):
     assert "<=" not in re.sub(r"metadata=\{.*?\}", "", program)
     # Code for one kind of device only.
     assert "custom-call" not in program
-    # The gather is a sum over (R, n, D), its gradient too, for either view.
+    # The gather is a sum over (R, n, D), its gradient too, for either view;
+    # one more for the metrics, unless XLA finds that it is the loss's.
     gathers = re.findall(rf"= f32\[2,{n},{DIM}\]\S* all-reduce\(", program)
-    assert len(gathers) >= 4
+    assert 4 <= len(gathers) <= 5
 
 
 def test_stand_in_finds_dynamic_shapes_and_what_xla_lacks():
