@@ -182,6 +182,23 @@ def plot_views(path, model, data):
     plots.plot_views(path, images, views, data.value_range)
 
 
+def build_dataset(strategy, config, data, initial_epoch, epochs):
+    """The batches of a run, of which each worker decodes its share."""
+
+    def build(input_context):
+        return simclr_keras.data.training_dataset(
+            data.train,
+            config["batch_size"],
+            seed=config["seed"],
+            initial_epoch=initial_epoch,
+            epochs=epochs,
+            with_labels=uses_probe(config, data),
+            input_context=input_context,
+        )
+
+    return strategy.distribute_datasets_from_function(build)
+
+
 def train(model, config, data, folder, epochs, is_chief=True):
     """Trains from the last checkpoint to the end of the run.
 
@@ -212,13 +229,8 @@ def train(model, config, data, folder, epochs, is_chief=True):
     try:
         with StopOnInterrupt() as interrupt:
             model.fit(
-                simclr_keras.data.training_dataset(
-                    data.train,
-                    config["batch_size"],
-                    seed=config["seed"],
-                    initial_epoch=done,
-                    epochs=epochs,
-                    with_labels=uses_probe(config, data),
+                build_dataset(
+                    model.distribute_strategy, config, data, done, epochs
                 ),
                 steps_per_epoch=steps_per_epoch,
                 initial_epoch=done,

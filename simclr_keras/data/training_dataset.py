@@ -16,6 +16,7 @@ def training_dataset(
     epochs=None,
     with_labels=False,
     num_parallel_calls=None,
+    input_context=None,
 ):
     """Batches of images for `fit`, in a new order each epoch.
 
@@ -43,6 +44,12 @@ def training_dataset(
         with_labels: Boolean, deliver (images, labels) instead of images.
         num_parallel_calls: Integer, how many images are decoded at a time.
             None lets `tf.data` decide.
+        input_context: `tf.distribute.InputContext`, from
+            `strategy.distribute_datasets_from_function`: the dataset then
+            holds this worker's share of each batch, a batch of
+            `batch_size // R` for each of its replicas in turn, and the worker
+            decodes no other images. None is whole batches, which `fit` shares
+            out after every worker has decoded them all. Defaults to None.
 
     Returns:
         A `tf.data.Dataset` of images (B, H, W, C), values as stored, or of
@@ -50,13 +57,21 @@ def training_dataset(
 
     Raises:
         TypeError: If `images` is not an `ImageSet`, or a number no integer.
-        ValueError: If the batch is larger than the set, labels are asked for
-            where there are none, or the epochs are out of order.
+        ValueError: If the batch is larger than the set, or no multiple of the
+            replicas of an `input_context`; if labels are asked for where there
+            are none; or if the epochs are out of order.
 
     Example:
         data = simclr_keras.data.load_digits()
         dataset = simclr_keras.data.training_dataset(data.train, 256, seed=1)
         steps_per_epoch = data.train.steps_per_epoch(256)
+
+    With several workers:
+        dataset = strategy.distribute_datasets_from_function(
+            lambda context: simclr_keras.data.training_dataset(
+                data.train, 256, seed=1, input_context=context
+            )
+        )
     """
     if not isinstance(images, ImageSet):
         raise TypeError(
@@ -86,6 +101,14 @@ def training_dataset(
     # costs time comes after it, so that no epoch waits for its first batch.
     last = tf.int64.max if epochs is None else epochs
     records = tf.data.Dataset.range(initial_epoch, last).flat_map(one_epoch)
+    replicas_here = 1
+    if input_context is not None:
+        replicas_here = (
+            input_context.num_replicas_in_sync
+            // input_context.num_input_pipelines
+        )
+        records = _own_share(records, batch_size, input_context)
+        batch_size = input_context.get_per_replica_batch_size(batch_size)
     dataset = images.load_records(
         records,
         batch_size,
@@ -97,14 +120,31 @@ def training_dataset(
     if epochs is None:
         cardinality = tf.data.INFINITE_CARDINALITY
     else:
-        cardinality = (epochs - initial_epoch) * steps_per_epoch
+        cardinality = (epochs - initial_epoch) * steps_per_epoch * replicas_here
     options = tf.data.Options()
     options.deterministic = True
-    # Workers share out each batch: the records are too few to share by file,
-    # and the order is one for all.
+    # Without a context, workers share out each batch: the records are too few
+    # to share by file, and the order is one for all.
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA
     )
     return dataset.apply(
         tf.data.experimental.assert_cardinality(cardinality)
     ).with_options(options)
+
+
+def _own_share(records, batch_size, input_context):
+    """The records that one input pipeline has of every batch.
+
+    A batch is cut into as many runs of neighbours as there are pipelines, so
+    that an image has the same index in it however many there are.
+    """
+    if input_context.num_input_pipelines == 1:
+        return records
+    share = batch_size // input_context.num_input_pipelines
+
+    def is_own(position, _):
+        pipeline = position % batch_size // share
+        return pipeline == input_context.input_pipeline_id
+
+    return records.enumerate().filter(is_own).map(lambda _, record: record)

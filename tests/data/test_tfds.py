@@ -149,6 +149,17 @@ def streamed(data_dir, num_epochs=4, batch_size=12, **kwargs):
     return np.array([batch[:, 0, 0, 0] for batch in dataset])
 
 
+def test_workers_share_out_streamed_batches(data_dir):
+    whole = streamed(data_dir, seed=5)
+    shares = [
+        streamed(
+            data_dir, seed=5, input_context=tf.distribute.InputContext(2, i, 2)
+        )
+        for i in range(2)
+    ]
+    np.testing.assert_array_equal(np.concatenate(shares, axis=1), whole)
+
+
 def test_streamed_order_follows_from_seed_and_epoch(data_dir):
     whole = streamed(data_dir, seed=5)
     epochs = whole.reshape(4, 60)

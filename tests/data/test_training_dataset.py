@@ -116,6 +116,58 @@ def test_own_subclass_of_image_set():
     assert images.arrays()[0].shape == (10, 2, 2, 1)
 
 
+def contexts(pipelines, replicas):
+    return [
+        tf.distribute.InputContext(pipelines, i, replicas)
+        for i in range(pipelines)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pipelines", "replicas"), [(1, 1), (1, 2), (2, 2), (2, 4), (4, 4)]
+)
+def test_shares_make_up_the_batches_of_one_worker(pipelines, replicas):
+    def batches(context=None):
+        dataset = data.training_dataset(
+            numbered(), 8, epochs=3, seed=1, input_context=context
+        )
+        result = np.array([batch[:, 0, 0, 0] for batch in dataset])
+        assert len(result) == dataset.cardinality()
+        return result
+
+    steps = 3 * numbered().steps_per_epoch(8)
+    shares = [
+        # In a step each replica of the worker takes the next batch.
+        batches(context).reshape(steps, -1)
+        for context in contexts(pipelines, replicas)
+    ]
+    np.testing.assert_array_equal(np.concatenate(shares, 1), batches())
+    dataset = data.training_dataset(
+        numbered(), 8, input_context=contexts(pipelines, replicas)[0]
+    )
+    assert dataset.element_spec.shape[0] == 8 // replicas
+
+
+def test_worker_decodes_its_own_share_only():
+    loaded = []
+
+    class Watched(data.ImageSet):
+        labels = None
+
+        def load(self, index):
+            tf.numpy_function(loaded.append, [index], [])
+            return tf.zeros((2, 2, 1)), 0
+
+    images = Watched(16, (2, 2, 1), "float32", has_labels=False)
+    seen = []
+    for context in contexts(2, 2):
+        loaded.clear()
+        list(data.training_dataset(images, 4, epochs=1, input_context=context))
+        seen.append({int(index) for index in loaded})
+        assert len(loaded) == len(seen[-1]) == 8
+    assert not seen[0] & seen[1]
+
+
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
@@ -124,6 +176,7 @@ def test_own_subclass_of_image_set():
         ({"seed": None}, TypeError, "seed=None"),
         ({"initial_epoch": -1}, ValueError, "initial_epoch=-1"),
         ({"initial_epoch": 3, "epochs": 3}, ValueError, "epochs=3"),
+        ({"input_context": contexts(2, 2)[0]}, ValueError, "not divisible"),
     ],
 )
 def test_errors(kwargs, error, message):
