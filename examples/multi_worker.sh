@@ -3,9 +3,12 @@
 # with a TF_CONFIG of its own, and a run folder that both see.
 #
 #     examples/multi_worker.sh --recipe=digits --run_dir=runs/two_workers
+#
+# PYTHON names another interpreter, PORTS other ports than "23450 23451".
 set -euo pipefail
 python=${PYTHON:-python}
-workers='"localhost:'${PORT:-23450}'", "localhost:'$((${PORT:-23450} + 1))'"'
+read -r first second <<<"${PORTS:-23450 23451}"
+workers='"localhost:'$first'", "localhost:'$second'"'
 
 worker() {
     index=$1

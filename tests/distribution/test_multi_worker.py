@@ -1,7 +1,6 @@
 """Two processes on loopback are one process with twice the batch."""
 
 import json
-import os
 import pathlib
 import signal
 import socket
@@ -17,6 +16,7 @@ import simclr_keras
 from tests.distribution import results
 
 PRETRAIN = results.ROOT / "examples" / "pretrain.py"
+TWO_WORKERS = results.ROOT / "examples" / "multi_worker.sh"
 SMALL = (
     "--width_multiplier=0.03125",
     "--batch_size=128",
@@ -25,14 +25,19 @@ SMALL = (
 )
 
 
-def cluster(num_workers=2):
-    """The TF_CONFIG of each worker, on ports that are free."""
-    sockets = [socket.socket() for _ in range(num_workers)]
+def free_ports(count=2):
+    sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("localhost", 0))
-    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
         each.close()
+    return ports
+
+
+def cluster():
+    """The TF_CONFIG of each of two workers."""
+    addresses = [f"localhost:{port}" for port in free_ports()]
     return [
         json.dumps(
             {
@@ -40,7 +45,7 @@ def cluster(num_workers=2):
                 "task": {"type": "worker", "index": index},
             }
         )
-        for index in range(num_workers)
+        for index in range(len(addresses))
     ]
 
 
@@ -56,6 +61,11 @@ def test_two_workers_equal_one_process(trained, tmp_path):
     for path in paths:
         arrays = results.load(path, runs)
         results.assert_float64_equal(arrays[runs[0]], trained(0, runs[0]))
+
+
+def environment():
+    # Without oneDNN, whose sums depend on threads.
+    return {**results.environment(), "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 def start_pretraining(run_dir, logs, *flags):
@@ -74,13 +84,7 @@ def start_pretraining(run_dir, logs, *flags):
                         *flags,
                     ],
                     cwd=results.ROOT,
-                    env={
-                        **os.environ,
-                        "PYTHONPATH": str(results.ROOT),
-                        "TF_CONFIG": config,
-                        # Sums in the same order in every run.
-                        "TF_ENABLE_ONEDNN_OPTS": "0",
-                    },
+                    env={**environment(), "TF_CONFIG": config},
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
@@ -104,7 +108,16 @@ def weights(run_dir):
 @pytest.mark.slow
 def test_killed_worker_and_resume_end_as_an_uninterrupted_run(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    wait(start_pretraining(whole, tmp_path), tmp_path)
+    subprocess.run(
+        ["bash", TWO_WORKERS, f"--run_dir={whole}", *SMALL],
+        check=True,
+        timeout=600,
+        env={
+            **environment(),
+            "PYTHON": sys.executable,
+            "PORTS": " ".join(map(str, free_ports())),
+        },
+    )
     with open(whole / "results.json") as file:
         assert json.load(file)["replicas"] == 2
 
