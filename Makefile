@@ -17,8 +17,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 pretrain: $(VENV)/examples$(HERE)
 	$(BIN)/python examples/pretrain.py --recipe=digits --run_dir=$(RUN_DIR) --resume
 
+# In two processes: most tests keep one core busy.
 test: $(VENV)/test$(HERE)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 # The components on Keras's other backends, each in an environment of its own.
 test-jax test-torch: test-%: .venv-%/test$(HERE)

@@ -54,6 +54,7 @@ setup(
             "build>=1.2",
             "pillow>=10",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff==0.17.6",
             "scipy>=1.12",
         ],

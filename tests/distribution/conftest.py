@@ -12,11 +12,10 @@ def trained(tmp_path_factory):
     def train(replicas, run):
         if (replicas, run) not in done:
             # Those that are wanted together share a process.
-            together = ["float64_lars", "float32_lars"]
-            if replicas == 0:
-                together.append(results.PERMUTED)
+            optimizer = run.partition(":")[0].rpartition("_")[2]
+            together = [f"float64_{optimizer}", f"float32_{optimizer}:smooth"]
             runs = together if run in together else [run]
-            path = folder / f"{replicas}_{runs[0]}.npz"
+            path = folder / f"{replicas}_{runs[0].replace(':', '_')}.npz"
             results.finish(results.start(replicas, path, runs))
             for each, arrays in results.load(path, runs).items():
                 done[replicas, each] = arrays

@@ -9,7 +9,6 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = pathlib.Path(__file__).parent / "train.py"
-PERMUTED = "float32_lars:permuted"
 
 
 def environment():
@@ -96,15 +95,3 @@ def assert_float64_equal(result, expected):
             )
             compared += 1
     assert compared > 150
-
-
-def assert_float32_close(result, expected, weights=1e-5, slots=1e-3):
-    """All is the same but for the rounding of float32.
-
-    Gradients are small differences of large numbers, and slots are sums of
-    gradients: they keep fewer digits, on one device as on many.
-    """
-    assert_equal_logs(result, expected, rtol=1e-5)
-    assert distance("weight", result, expected) < weights
-    assert distance("statistic", result, expected) < 2e-5
-    assert distance("slot", result, expected) < slots

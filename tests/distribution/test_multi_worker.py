@@ -1,9 +1,8 @@
-"""Two processes on loopback are one process with twice the batch."""
+"""The example on two workers over loopback, one of them killed, and resumed."""
 
 import json
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 
 import simclr_keras
 from tests.distribution import results
+from tests.distribution.cluster import cluster, free_ports
 
 PRETRAIN = results.ROOT / "examples" / "pretrain.py"
 TWO_WORKERS = results.ROOT / "examples" / "multi_worker.sh"
@@ -23,44 +23,6 @@ SMALL = (
     "--epochs=3",
     "--label_draws=2",
 )
-
-
-def free_ports(count=2):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("localhost", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def cluster():
-    """The TF_CONFIG of each of two workers."""
-    addresses = [f"localhost:{port}" for port in free_ports()]
-    return [
-        json.dumps(
-            {
-                "cluster": {"worker": addresses},
-                "task": {"type": "worker", "index": index},
-            }
-        )
-        for index in range(len(addresses))
-    ]
-
-
-def test_two_workers_equal_one_process(trained, tmp_path):
-    runs = ["float64_lars"]
-    paths = [tmp_path / f"worker_{i}.npz" for i in range(2)]
-    workers = [
-        results.start(1, path, runs, TF_CONFIG=config)
-        for path, config in zip(paths, cluster())
-    ]
-    for worker in workers:
-        results.finish(worker)
-    for path in paths:
-        arrays = results.load(path, runs)
-        results.assert_float64_equal(arrays[runs[0]], trained(0, runs[0]))
 
 
 def environment():

@@ -3,7 +3,9 @@
     python tests/distribution/train.py REPLICAS OUTPUT RUN [RUN ...]
 
 0 replicas is no strategy; with TF_CONFIG in the environment it is one worker
-of several.
+of several. A run is a key of `RUNS`, and may go on with options: `:smooth` puts
+tanh in the place of every ReLU, `:permuted` gives the images of each batch, and
+what is drawn for them, in another order.
 
 A process of its own for each number of replicas: TensorFlow numbers the groups
 of its collective operations in every strategy from 1, and one group cannot
@@ -12,6 +14,7 @@ have two sizes.
 
 import os
 import sys
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -65,6 +68,7 @@ def build_optimizer(name):
     if name == "lars":
         return simclr_keras.LARS(schedule, weight_decay=1e-4)
     if name == "sgd":
+        schedule = simclr_keras.WarmupCosineDecay(peak / 10, 10, warmup_steps=2)
         return keras.optimizers.SGD(schedule, momentum=0.9, weight_decay=1e-4)
     return keras.optimizers.AdamW(1e-4, weight_decay=1e-4)
 
@@ -93,25 +97,25 @@ def build_model(policy, optimizer):
     return model
 
 
-def train(run, strategy, order=None):
+def train(run, strategy):
     """Five steps on real images.
 
     Args:
-        run: A key of `RUNS`.
+        run: A key of `RUNS`, with options or without.
         strategy: `tf.distribute.Strategy`.
-        order: None, or a permutation of a batch's images, which takes their
-            draws with it.
 
     Returns:
         Dictionary of arrays: every log and every variable.
     """
+    name, *options = run.split(":")
     keras.utils.clear_session()  # so that names are the same in every run
     with strategy.scope():
-        model = build_model(*RUNS[run])
+        model = build_model(*RUNS[name])
     images, labels = photographs(STEPS * BATCH_SIZE)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels))
     dataset = dataset.batch(BATCH_SIZE, drop_remainder=True)
-    if order is not None:
+    if "permuted" in options:
+        order = np.random.default_rng(0).permutation(BATCH_SIZE)
         augmentation = model.augmentation
         apply = augmentation.apply
         augmentation.apply = lambda images, index=None, key=None: apply(
@@ -123,7 +127,9 @@ def train(run, strategy, order=None):
     if model.num_classes is None:
         dataset = dataset.map(lambda images, labels: images)
     logs = Logs()
-    model.fit(dataset, verbose=0, shuffle=False, callbacks=[logs])
+    relu = keras.ops.tanh if "smooth" in options else keras.ops.relu
+    with mock.patch.object(keras.layers.ReLU, "call", lambda _, x: relu(x)):
+        model.fit(dataset, verbose=0, shuffle=False, callbacks=[logs])
     arrays = {
         f"log/{name}": np.array([row[name] for row in logs.rows])
         for name in logs.rows[0]
@@ -157,11 +163,7 @@ def main():
     strategy = make_strategy(replicas)
     arrays = {}
     for run in runs:
-        name, _, permuted = run.partition(":")
-        order = None
-        if permuted:
-            order = np.random.default_rng(0).permutation(BATCH_SIZE)
-        for key, value in train(name, strategy, order).items():
+        for key, value in train(run, strategy).items():
             arrays[f"{run}/{key}"] = value
     np.savez(output, **arrays)
 
