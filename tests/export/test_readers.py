@@ -62,11 +62,13 @@ def test_signatures(exported):
     read("signatures", exported)
 
 
-@pytest.fixture
-def old_python(tmp_path):
-    """Python with packages of 2023, made once where the variable says."""
-    folder = os.environ.get("SIMCLR_KERAS_TEST_OLD_VENV", tmp_path / "venv")
-    folder = pathlib.Path(folder)
+@pytest.fixture(scope="module")
+def old_python(tmp_path_factory):
+    """Python with packages of 2023, kept where the variable says."""
+    folder = pathlib.Path(
+        os.environ.get("SIMCLR_KERAS_TEST_OLD_VENV")
+        or tmp_path_factory.mktemp("old") / "venv"
+    )
     python = folder / "bin" / "python"
     complete = folder / "complete"
     if not complete.exists():
