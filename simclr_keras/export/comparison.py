@@ -12,9 +12,9 @@ if keras.backend.backend() == "tensorflow":
 
 # By how much the saved model may differ, as a share of the largest output: in
 # inference and, where batch norm divides by a small batch's deviation, in
-# training. Another order of summation makes 1e-6 in float32; 16 bits round at
-# 1e-3 to 1e-2 in each layer.
-_TOLERANCES = {True: (1e-4, 1e-2), False: (5e-2, 2e-1)}
+# training. Another order of summation makes 1e-6 in float32. In 16 bits other
+# kernels (XLA's) made 5e-3 and, in a ResNet-50's training mode, 4e-2.
+_TOLERANCES = {True: (1e-4, 1e-2), False: (2e-2, 1e-1)}
 _TEST_BATCH = 4
 _TEST_SIZE = 96  # pixels, where the encoder takes any; a multiple of 32
 

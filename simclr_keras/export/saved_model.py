@@ -126,17 +126,19 @@ def export_saved_model(
         configuration = os.path.join(partial, "encoder.json")
         _write(configuration, model_card.configuration(encoder, head, accepted))
         parts = [part for part in (encoder, head) if part is not None]
-        # Functions are traced both while they are built and while saved.
+        # Functions are traced both while they are built and while saved. And
+        # what they are compared with must take its variance in the same way:
+        # over replicas it is a difference of squares, which rounds otherwise.
         with reusable_module.unsynchronized(*parts):
             module, signatures, shapes = reusable_module.build_module(
                 encoder, head, prepare, accepted
             )
             module.configuration = tf.saved_model.Asset(configuration)
             tf.saved_model.save(module, partial, signatures)
-        os.remove(configuration)  # The assets hold a copy.
-        difference = comparison.compare(
-            partial, encoder, head, prepare, accepted
-        )
+            os.remove(configuration)  # The assets hold a copy.
+            difference = comparison.compare(
+                partial, encoder, head, prepare, accepted
+            )
         _write(
             os.path.join(partial, "README.md"),
             model_card.model_card(

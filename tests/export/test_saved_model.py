@@ -134,6 +134,28 @@ def test_mixed_precision(policy, tmp_path):
     assert {v.dtype for v in module.variables} == {tf.float32}
 
 
+def test_variances_that_a_difference_of_squares_loses(tmp_path):
+    """As synchronized batch norm takes them, and the module does not."""
+    offset = keras.initializers.Constant(300.0)
+    encoder = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            keras.layers.Conv2D(6, 3, bias_initializer=offset),
+            keras.layers.BatchNormalization(synchronized=True),
+            keras.layers.ReLU(),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    scramble(encoder)
+    module = load(encoder, tmp_path)
+    assert encoder.layers[1].synchronized
+    images = random_images((2, 16, 16, 3)) / 255
+    # Of some hundred.
+    np.testing.assert_allclose(
+        module(images), encoder(images), rtol=1e-4, atol=1e-3
+    )
+
+
 def test_random_layers_draw_anew(tmp_path):
     encoder = encoder_of((None, None, 3), keras.layers.Dropout(0.5))
     module = load(encoder, tmp_path)
