@@ -25,7 +25,9 @@ keras.layers.TFSMLayer(path, "serve", "train")             # in Keras 3
 tf.saved_model.load(path).signatures["representation"]     # as TF Serving
 ```
 
-`images` are {shape}: floats in [0, 1], or uint8. With `training=True` batch
+`images` are {shape}: floats in [0, 1] (float32, float64 or float16), or
+uint8; the signatures take float32 alone. Lists of Python's numbers count as
+floats: make pixels in [0, 255] a uint8 array first. With `training=True` batch
 norm uses the batch's statistics and updates the moving ones.
 """
 

@@ -60,7 +60,11 @@ def build_module(encoder, projection_head, prepare, image_shape):
         return outputs
 
     images = tf.TensorSpec((None, *image_shape), tf.float32, "images")
-    either = [images, tf.TensorSpec(images.shape, tf.uint8, "images")]
+    # NumPy's floats are float64 if nothing else is said.
+    either = [images] + [
+        tf.TensorSpec(images.shape, dtype, "images")
+        for dtype in (tf.float64, tf.float16, tf.uint8)
+    ]
     module = _reusable(encode, represent, either)
     shape = module.__call__.get_concrete_function(images, False).output_shapes
     check_representations(shape)
@@ -215,10 +219,9 @@ def _with_endpoints(encoder):
 
 
 def _to_unit_range(images):
-    """Floats as they are, uint8 from [0, 255] to [0, 1]."""
-    if images.dtype == tf.uint8:
-        return tf.cast(images, tf.float32) / 255.0
-    return images
+    """Floats as float32, uint8 from [0, 255] to [0, 1]."""
+    floats = tf.cast(images, tf.float32)
+    return floats / 255.0 if images.dtype == tf.uint8 else floats
 
 
 def _to_float32(tensor):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 import simclr_keras
 from simclr_keras import (
@@ -56,6 +57,48 @@ def test_representations_of_any_size_and_dtype(tmp_path):
         np.testing.assert_allclose(
             module(tf.cast(images, tf.uint8)), expected, **SAME
         )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "atol"),
+    # The rounding of the images themselves.
+    [("float64", 1e-5), ("float16", 2e-3)],
+)
+def test_floats_of_other_sizes(dtype, atol, tmp_path):
+    model = tiny_model()
+    module = load(model, tmp_path)
+    images = (IMAGES / 255).astype(dtype)
+    expected = model.encoder(IMAGES / 255)
+    for call in (module, module.serve):
+        h = call(images)
+        assert h.dtype == tf.float32
+        np.testing.assert_allclose(h, expected, rtol=1e-5, atol=atol)
+    h = module.endpoints(images)["representation"]
+    np.testing.assert_allclose(h, expected, rtol=1e-5, atol=atol)
+    module(images, training=True)
+
+
+def test_lists_of_numbers_are_floats(tmp_path):
+    encoder = encoder_of()
+    module = load(encoder, tmp_path)
+    np.testing.assert_allclose(
+        module((IMAGES / 255).tolist()), encoder(IMAGES / 255), **SAME
+    )
+    pixels = IMAGES.astype(int).tolist()
+    np.testing.assert_allclose(module(pixels), encoder(IMAGES), rtol=1e-4)
+
+
+def test_the_network_is_stored_once_in_each_mode(tmp_path):
+    path = export_saved_model(tiny_model(), tmp_path / "module")
+    graph = saved_model_pb2.SavedModel.FromString(
+        pathlib.Path(path, "saved_model.pb").read_bytes()
+    )
+    with_convolutions = [
+        function.signature.name
+        for function in graph.meta_graphs[0].graph_def.library.function
+        if any(node.op == "Conv2D" for node in function.node_def)
+    ]
+    assert len(with_convolutions) == 2, with_convolutions
 
 
 def test_training_moves_the_statistics_of_the_module_alone(tmp_path):
