@@ -537,9 +537,10 @@ def test_bad_arguments(arguments, error):
         )
 
 
-def test_ignore_leaves_parts_out():
+@pytest.mark.parametrize("ignore", [["_head/"], "_head/"])
+def test_ignore_leaves_parts_out(ignore):
     weights = simclr_keras.load_published_weights(
-        FIXTURES / "resnet18_cifar", ignore=["_head/"]
+        FIXTURES / "resnet18_cifar", ignore=ignore
     )
     assert weights.encoder.depth == 18
     assert weights[1:] == (None, None)

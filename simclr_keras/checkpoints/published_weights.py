@@ -82,8 +82,8 @@ def load_published_weights(
             None, what the file says.
         synchronized: Whether batch norm takes its statistics over all replicas
             of `tf.distribute`, see `encoders.ResNet`. Defaults to None.
-        ignore: List of regular expressions; keys in which one is found are
-            passed over. `["projection_head"]` leaves the head out. Defaults
+        ignore: Regular expression, or list of them; keys in which one is found
+            are passed over. `"projection_head"` leaves the head out. Defaults
             to ().
 
     Returns:
@@ -112,6 +112,8 @@ def load_published_weights(
         - [Chen et al., 2020](https://arxiv.org/abs/2002.05709)
         - [Chen et al., 2020](https://arxiv.org/abs/2006.10029) (SimCLRv2)
     """
+    if isinstance(ignore, str):
+        ignore = [ignore]
     file = open_published(
         os.fspath(path), [re.compile(pattern) for pattern in ignore]
     )
