@@ -13,14 +13,15 @@ class SavedModelEncoder(keras.layers.TFSMLayer):
     every dtype under every dtype policy, regularization losses, endpoints,
     optimizers with slots, and that a frozen layer keeps its moving statistics.
 
-    A `.keras` file of a model with this layer holds the weights, and the path:
-    the folder must be there when the file is loaded, and `safe_mode=False` is
-    needed, since a SavedModel holds code.
+    A `.keras` file of a model with this layer holds the weights, and the
+    absolute path: the folder must be there when the file is loaded, and
+    `safe_mode=False` is needed, since a SavedModel holds code.
 
     Args:
         filepath: String or `os.PathLike`: the folder.
         trainable: Whether the weights are trained. If not, batch norm uses its
-            moving statistics whatever `training` says. Defaults to True.
+            moving statistics whatever `training` says, and there are no
+            regularization losses. Defaults to True.
         **kwargs: `name` and `dtype` of `keras.layers.Layer`.
 
     Call arguments:
@@ -54,8 +55,12 @@ class SavedModelEncoder(keras.layers.TFSMLayer):
     """
 
     def __init__(self, filepath, trainable=True, **kwargs):
+        filepath = os.fspath(filepath)
+        if "://" not in filepath:  # gs:// and the like stand for themselves.
+            # A file of the layer may be loaded in another working directory.
+            filepath = os.path.abspath(filepath)
         super().__init__(
-            os.fspath(filepath),
+            filepath,
             "serve",
             "train",
             trainable=trainable,
@@ -78,8 +83,9 @@ class SavedModelEncoder(keras.layers.TFSMLayer):
 
     def call(self, images, training=False):
         images = _to_known_dtype(images)
-        for loss in self._reloaded_obj.regularization_losses:
-            self.add_loss(loss())
+        if self.trainable:  # As Keras's layers, which regularize no others.
+            for loss in self._reloaded_obj.regularization_losses:
+                self.add_loss(loss())
         return super().call(images, training=bool(training) and self.trainable)
 
     def endpoints(self, images, training=False):

@@ -1,6 +1,9 @@
+import pathlib
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from simclr_keras import export_saved_model
 from simclr_keras.export import SavedModelEncoder
@@ -52,6 +55,12 @@ def test_regularization_losses(path):
     layer(IMAGES)
     assert len(layer.losses) == 2
     assert all(loss > 0 for loss in layer.losses)
+    layer.trainable = False
+    layer(IMAGES)
+    assert not layer.losses
+    layer.trainable = True
+    layer(IMAGES)
+    assert len(layer.losses) == 2
 
 
 def test_endpoints(path):
@@ -93,6 +102,24 @@ def test_keras_file_holds_the_weights(path, tmp_path):
         keras.saving.load_model(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=False)
     checks.assert_same(loaded(IMAGES), model(IMAGES))
+
+
+def test_relative_path_is_found_from_elsewhere(path, tmp_path, monkeypatch):
+    folder = pathlib.Path(path)
+    monkeypatch.chdir(folder.parent)
+    model = classifier(SavedModelEncoder(folder.name))
+    expected = model(IMAGES)
+    model.save(tmp_path / "model.keras")
+    monkeypatch.chdir(tmp_path)
+    loaded = keras.saving.load_model("model.keras", safe_mode=False)
+    checks.assert_same(loaded(IMAGES), expected)
+
+
+def test_address_is_kept(path, monkeypatch):
+    load = tf.saved_model.load
+    monkeypatch.setattr(tf.saved_model, "load", lambda name: load(path))
+    layer = SavedModelEncoder("gs://bucket/module")
+    assert layer.get_config()["filepath"] == "gs://bucket/module"
 
 
 def test_functional_model_of_uint8_images(path):
