@@ -9,6 +9,7 @@ import importlib
 import os
 import shutil
 import tempfile
+import uuid
 
 import keras
 import numpy as np
@@ -29,7 +30,7 @@ def export_onnx(encoder, path, opset_version=17):
         encoder: Built `keras.Model`, float32, images (B, H, W, C) in
             [0, 1] to (B, F). Heights and widths that are None stay open.
         path: String or `os.PathLike`: the file to write, replaced if it is
-            there.
+            there. Its folder is made if there is none.
         opset_version: Integer, ONNX's version of the operators. Defaults to
             17.
 
@@ -39,7 +40,7 @@ def export_onnx(encoder, path, opset_version=17):
     Raises:
         ImportError: If `onnxruntime`, which compares, or `tf2onnx`, which
             converts, is not installed.
-        TypeError: If `encoder` is not a layer.
+        TypeError: If `encoder` is not a `keras.Model`.
         ValueError: If the encoder has no variables yet, computes in 16 bits,
             or differs from what was written. A failed export leaves the path
             as it was.
@@ -72,13 +73,13 @@ def export_litert(encoder, path):
             [0, 1] to (B, F). The batch stays open; a reader resizes the
             input tensor.
         path: String or `os.PathLike`, ending in ".tflite": the file to write,
-            replaced if it is there.
+            replaced if it is there. Its folder is made if there is none.
 
     Returns:
         The path, a string.
 
     Raises:
-        TypeError: If `encoder` is not a layer.
+        TypeError: If `encoder` is not a `keras.Model`.
         ValueError: If the encoder has no variables yet, computes in 16 bits,
             or differs from what was written. A failed export leaves the path
             as it was.
@@ -122,6 +123,13 @@ def _export(encoder, path, file_format, suffix, run, **kwargs):
     """Converts, runs what was written, and only then puts it at the path."""
     path = os.fspath(path)
     arguments.check_model("encoder", encoder)
+    if not isinstance(encoder, keras.Model):
+        raise TypeError(
+            "`encoder` must be a keras.Model, whose `export` is called; "
+            "`keras.Sequential([keras.Input(image_shape), layer])` makes one "
+            f"of a layer. Received: encoder={encoder!r} of type "
+            f"{type(encoder).__name__}."
+        )
     if not arguments.is_float32(encoder):
         raise ValueError(
             "`encoder` must compute in float32. Received an encoder with "
@@ -134,6 +142,8 @@ def _export(encoder, path, file_format, suffix, run, **kwargs):
     )
     shape = [size or _TEST_SIZE for size in image_shape]
     rng = np.random.default_rng(0)
+    # A folder that cannot be made is better known before the conversion.
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         written = os.path.join(folder, f"encoder{suffix}")
         for batch in _TEST_BATCHES:
@@ -153,5 +163,13 @@ def _export(encoder, path, file_format, suffix, run, **kwargs):
                 {"representation": expected},
                 _TOLERANCE,
             )
-        shutil.copyfile(written, path)
+        # Beside the target, so that it gets there in one move.
+        partial = f"{path}.{uuid.uuid4().hex}.partial"
+        try:
+            shutil.copyfile(written, partial)
+            os.replace(partial, path)
+        except BaseException:
+            if os.path.exists(partial):
+                os.remove(partial)
+            raise
     return path

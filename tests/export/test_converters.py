@@ -100,6 +100,49 @@ def test_a_file_that_differs_is_not_kept(export, name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("export", "name"), EXPORTS)
+def test_folder_is_made(export, name, tmp_path):
+    path = tmp_path / "new" / "folder" / name
+    assert export(tiny_encoder((8, 8, 3)), path) == str(path)
+    assert os.listdir(path.parent) == [name]
+
+
+def test_folder_that_cannot_be_made_is_found_first(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    encoder = tiny_encoder((8, 8, 3))
+    monkeypatch.setattr(encoder, "export", None)  # is not called
+    with pytest.raises(OSError, match="file"):
+        export_litert(encoder, tmp_path / "file" / "encoder.tflite")
+
+
+def test_copy_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    def fill_the_disk(source, target):
+        with open(target, "wb") as file:
+            file.write(b"half")
+        raise OSError("No space left on device")
+
+    path = tmp_path / "encoder.tflite"
+    path.write_text("mine")
+    monkeypatch.setattr(converters.shutil, "copyfile", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        export_litert(tiny_encoder((8, 8, 3)), path)
+    assert path.read_text() == "mine"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(("export", "name"), EXPORTS)
+def test_a_layer_is_no_model(export, name, tmp_path):
+    class Encoder(keras.layers.Layer):
+        def call(self, images):
+            return keras.ops.mean(images, axis=(1, 2))
+
+    encoder = Encoder()
+    encoder(np.zeros((2, 8, 8, 3), "float32"))
+    with pytest.raises(TypeError, match=r"must be a keras\.Model"):
+        export(encoder, tmp_path / name)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(("export", "name"), EXPORTS)
 def test_rejects(export, name, tmp_path):
     with pytest.raises(TypeError, match="encoder='encoder'"):
         export("encoder", tmp_path / name)
