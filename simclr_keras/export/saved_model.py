@@ -62,8 +62,8 @@ def export_saved_model(
         The path, a string.
 
     What the folder offers, after `module = hub.load(path)` or
-    `tf.saved_model.load(path)`; images are floats in [0, 1] (float32, float64 or
-    float16) or uint8. Lists of Python's numbers count as floats, pixels in
+    `tf.saved_model.load(path)`; images are floats in [0, 1] (float32, float64
+    or float16) or uint8. Lists of Python's numbers count as floats, pixels in
     [0, 255] too, so those have to be made uint8 arrays first:
 
     - `module(images, training=False)`: representations (B, F), float32. With
