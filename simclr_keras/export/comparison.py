@@ -17,20 +17,26 @@ if keras.backend.backend() == "tensorflow":
 _TOLERANCES = {True: (1e-4, 1e-2), False: (2e-2, 1e-1)}
 _TEST_BATCH = 4
 _TEST_SIZE = 96  # pixels, where the encoder takes any; a multiple of 32
+_MARGIN = 7, 3  # pixels by which an image is not of the views' size
 
 
-def compare(path, encoder, head, prepare, image_shape):
+def compare(path, encoder, head, prepare, image_shape, views=None):
     """Compares what was written with the model.
+
+    Args:
+        path: String, the folder that was written.
+        encoder: Keras layer.
+        head: Keras layer or None.
+        prepare: Function from images to those that the encoder gets.
+        image_shape: Tuple (H, W, C) of what it takes; H and W may be None.
+        views: Tuple (H, W) of images that `prepare` leaves as they are while
+            it changes others, so that both kinds are compared; or None.
 
     Returns:
         The largest difference of the representations in inference.
     """
     module = tf.saved_model.load(path)
-    shape = [size or _TEST_SIZE for size in image_shape]
-    images = np.random.default_rng(0).integers(
-        0, 256, (_TEST_BATCH, *shape), "uint8"
-    )
-    floats = images.astype("float32") / 255
+    batches = _test_images(image_shape, views)
     parts = [part for part in (encoder, head) if part is not None]
     variables = [v for part in parts for v in part.variables]
     weights = [v for part in parts for v in part.weights]
@@ -38,17 +44,22 @@ def compare(path, encoder, head, prepare, image_shape):
     tolerances = _TOLERANCES[arguments.is_float32(encoder)]
     try:
         with _full_precision():
-            expected = _outputs(encoder, head, prepare(floats), False)
-            found = module.endpoints(floats)
-            difference = check_same(found, expected, tolerances[0])
-            expected.pop("projection", None)
-            for batch in (floats, images):
-                found = {"representation": module(batch)}
-                check_same(found, expected, tolerances[0])
+            differences = []
+            for images in batches:
+                floats = images.astype("float32") / 255
+                expected = _outputs(encoder, head, prepare(floats), False)
+                found = module.endpoints(floats)
+                differences.append(check_same(found, expected, tolerances[0]))
+                expected.pop("projection", None)
+                for batch in (floats, images):
+                    found = {"representation": module(batch)}
+                    check_same(found, expected, tolerances[0])
 
-            expected = _outputs(encoder, head, prepare(floats), True)
-            found = module.endpoints(floats, training=True)
-            check_same(found, expected, tolerances[1])
+            for images in batches:
+                floats = images.astype("float32") / 255
+                expected = _outputs(encoder, head, prepare(floats), True)
+                found = module.endpoints(floats, training=True)
+                check_same(found, expected, tolerances[1])
             copies = [*module.variables]
             if head is not None:
                 copies += module.projection_head.variables
@@ -61,7 +72,20 @@ def compare(path, encoder, head, prepare, image_shape):
     finally:
         for variable, value in zip(variables, before):
             variable.assign(value)
-    return difference
+    return max(differences)
+
+
+def _test_images(image_shape, views):
+    """Batches of uint8 images, of each kind that is prepared otherwise."""
+    height, width, channels = (size or _TEST_SIZE for size in image_shape)
+    sizes = [(height, width)]
+    if views is not None:
+        sizes = [views, (views[0] + _MARGIN[0], views[1] + _MARGIN[1])]
+    rng = np.random.default_rng(0)
+    return [
+        rng.integers(0, 256, (_TEST_BATCH, *size, channels), "uint8")
+        for size in sizes
+    ]
 
 
 def _outputs(encoder, head, images, training):

@@ -49,7 +49,9 @@ def export_saved_model(
             `keras.layers.Resizing(224, 224)`, gets all images, as floats in
             [0, 1]. Defaults to True.
         image_shape: Tuple (H, W, C), H and W possibly None: what the encoder
-            takes. None is what the encoder says. Defaults to None.
+            takes. None is what the encoder says. With a `SimCLRModel` that
+            crops and resizes, H and W are those of its views. Defaults to
+            None.
         results: Dictionary of what the model achieved, or the path of a JSON
             file of it, such as a run's `results.json`, for the model card.
             Defaults to None.
@@ -89,7 +91,8 @@ def export_saved_model(
     Raises:
         TypeError: If `model` or `preprocessing` is not a layer.
         ValueError: If the model has no variables yet, if its input shape or its
-            representations are not of the shapes above, if the folder holds
+            representations are not of the shapes above, if `image_shape` is
+            not of the size that images are cropped to, if the folder holds
             something, if called inside a strategy's scope, or if what was
             written differs from the model. A failed export leaves the path as
             it was.
@@ -118,8 +121,9 @@ def export_saved_model(
     if isinstance(model, SimCLRModel):
         encoder = model.encoder
         head = model.projection_head if include_head else None
+    _check_views(model, preprocessing, image_shape)
     image_shape = arguments.find_image_shape(encoder, image_shape)
-    prepare, accepted = _preprocessing(model, preprocessing, image_shape)
+    prepare, accepted, views = _preprocessing(model, preprocessing, image_shape)
     results, recipe = _read_json(results), _read_json(recipe)
     # Beside the target, so that it gets there in one move.
     partial = f"{target}.{uuid.uuid4().hex}.partial"
@@ -139,7 +143,7 @@ def export_saved_model(
             tf.saved_model.save(module, partial, signatures)
             os.remove(configuration)  # The assets hold a copy.
             difference = comparison.compare(
-                partial, encoder, head, prepare, accepted
+                partial, encoder, head, prepare, accepted, views
             )
         _write(
             os.path.join(partial, "README.md"),
@@ -182,8 +186,31 @@ def _check_path(path, overwrite):
     return target
 
 
+def _check_views(model, preprocessing, image_shape):
+    """Raises if a shape is given that the model's cropping rules out."""
+    if preprocessing is not True or not isinstance(model, SimCLRModel):
+        return
+    layer = model.preprocessing
+    if layer is None or image_shape is None:
+        return
+    size = layer.height, layer.width
+    if any(n not in (None, m) for n, m in zip(image_shape, size)):
+        raise ValueError(
+            "`image_shape` must have the height and width of the model's "
+            f"views, {size}, to which `preprocessing=True` crops and resizes "
+            f"every image. Received: image_shape={image_shape!r}; leave it "
+            "out, or pass `preprocessing=False` or a layer."
+        )
+
+
 def _preprocessing(model, preprocessing, image_shape):
-    """What is done to images, and the shape (H, W, C) of those it takes."""
+    """What is done to images, and which those are.
+
+    Returns:
+        The function; the shape (H, W, C) of the images that it takes; and the
+        height and width of those that it leaves alone while it changes others,
+        or None if it makes no such difference.
+    """
     any_shape = (None, None, image_shape[-1])
     if isinstance(preprocessing, keras.layers.Layer):
         if preprocessing.variables:
@@ -193,7 +220,7 @@ def _preprocessing(model, preprocessing, image_shape):
                 f"{len(preprocessing.variables)}; make it a part of the "
                 "encoder."
             )
-        return _then_shape(preprocessing, image_shape), any_shape
+        return _then_shape(preprocessing, image_shape), any_shape, None
     if not isinstance(preprocessing, bool):
         raise TypeError(
             "`preprocessing` must be a boolean or a keras.layers.Layer. "
@@ -201,7 +228,7 @@ def _preprocessing(model, preprocessing, image_shape):
         )
     layer = model.preprocessing if isinstance(model, SimCLRModel) else None
     if not preprocessing or layer is None:
-        return lambda images: images, image_shape
+        return lambda images: images, image_shape, None
     low, high = model.value_range
     size = layer.height, layer.width
 
@@ -215,7 +242,8 @@ def _preprocessing(model, preprocessing, image_shape):
             lambda: crop(images),
         )
 
-    return _then_shape(crop_others, (*size, image_shape[-1])), any_shape
+    shape = *size, image_shape[-1]
+    return _then_shape(crop_others, shape), any_shape, size
 
 
 def _then_shape(function, image_shape):

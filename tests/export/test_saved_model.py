@@ -284,6 +284,21 @@ def test_preprocessing_is_the_model_s(value_range, tmp_path):
         np.testing.assert_allclose(module(images), expected, **SAME)
 
 
+def test_image_shape_is_that_of_the_views(tmp_path):
+    model = tiny_model(augmentation=SimCLRAugmentation(8, 8, blur=False))
+    with pytest.raises(ValueError, match=r"views, \(8, 8\).*\(12, 8, 3\)"):
+        load(model, tmp_path, image_shape=(12, 8, 3))
+    assert not os.listdir(tmp_path)
+    load(model, tmp_path, image_shape=(None, 8, 3))
+    load(
+        model,
+        tmp_path,
+        image_shape=(12, 12, 3),
+        preprocessing=False,
+        overwrite=True,
+    )
+
+
 def test_no_preprocessing(tmp_path):
     model = tiny_model(augmentation=SimCLRAugmentation(8, 8, blur=False))
     module = load(model, tmp_path, preprocessing=False)
@@ -421,6 +436,36 @@ def test_failed_export_leaves_what_was_there(
     assert os.listdir(tmp_path) == ["module"]
     for file, content in before.items():
         assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("size", "of_views", "training"),
+    [(8, True, False), (8, False, True), (96, False, False)],
+)
+def test_a_fault_in_either_kind_of_image_is_found(
+    size, of_views, training, tmp_path, monkeypatch
+):
+    """Those of the views' size, and those that are cropped."""
+
+    def spoil(path, load=tf.saved_model.load):
+        module = load(path)
+        endpoints = module.endpoints
+
+        def spoiled(images, training=False):
+            outputs = endpoints(images, training)
+            kind = (images.shape[1:3] == (size, size), bool(training))
+            if kind == wrong:
+                outputs["representation"] *= 1.1
+            return outputs
+
+        module.endpoints = spoiled
+        return module
+
+    wrong = of_views, training
+    monkeypatch.setattr(comparison.tf.saved_model, "load", spoil)
+    model = tiny_model(augmentation=SimCLRAugmentation(size, size, blur=False))
+    with pytest.raises(ValueError, match="differs from the model"):
+        export_saved_model(model, tmp_path / "module")
 
 
 def test_weights_that_are_not_finite(tmp_path):
