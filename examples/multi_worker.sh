@@ -13,11 +13,11 @@ workers='"localhost:'$first'", "localhost:'$second'"'
 worker() {
     index=$1
     shift
-    TF_CONFIG='{"cluster": {"worker": ['$workers']}, "task": {"type": "worker", "index": '$index'}}' \
-        "$python" "$(dirname "$0")/pretrain.py" --strategy=multi_worker "$@"
+    export TF_CONFIG='{"cluster": {"worker": ['$workers']}, "task": {"type": "worker", "index": '$index'}}'
+    exec "$python" "$(dirname "$0")/pretrain.py" --strategy=multi_worker "$@"
 }
 
 worker 1 "$@" &
 trap 'kill $! 2>/dev/null || true' EXIT
-worker 0 "$@"
+(worker 0 "$@")
 wait $!

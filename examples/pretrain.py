@@ -251,6 +251,8 @@ def train(model, config, data, folder, epochs, is_chief=True):
         )
         sys.exit(130)  # as a shell reports Ctrl-C
     except FloatingPointError as error:
+        if not is_chief:
+            sys.exit(f"\n{error}")
         checkpoints.discard_unproven()
         sys.exit(
             f"\n{error}\nThe last good checkpoint is "
