@@ -175,25 +175,38 @@ def is_multi_worker(strategy):
     return num_replicas(strategy) > len(strategy.extended.worker_devices)
 
 
-def check_steps_per_execution(strategy, steps_per_execution):
-    """Raises a `ValueError` where TensorFlow cannot loop over steps.
+def check_fit(strategy, optimizer, steps_per_execution):
+    """Raises a `ValueError` for what cannot be done with several replicas.
 
-    Its collective operations take keys from outside the step, which a loop
-    inside the graph does not hand on: "You must feed a value for placeholder
-    tensor" (seen on CPUs in TensorFlow 2.21).
+    TensorFlow's collective operations take keys from outside the step, which
+    a loop inside the graph does not hand on: "You must feed a value for
+    placeholder tensor" (TensorFlow 2.21). And what Keras's optimizers do every
+    so many steps stands in a condition, in which replicas cannot meet.
     """
-    if num_replicas(strategy) == 1 or steps_per_execution == 1:
+    if num_replicas(strategy) == 1:
+        return
+    # Under mixed_float16 the user's optimizer is within another.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    periodic = {"gradient_accumulation_steps"}
+    if optimizer.use_ema:
+        periodic.add("ema_overwrite_frequency")
+    for name in periodic:
+        if getattr(optimizer, name):
+            raise ValueError(
+                f"`{name}` does not work with several replicas. Received: an "
+                f"optimizer with {name}={getattr(optimizer, name)!r}. Leave it "
+                "out."
+            )
+    if steps_per_execution == 1:
         return
     multi_worker = is_multi_worker(strategy)
-    on_cpus = isinstance(strategy, tf.distribute.MirroredStrategy) and all(
-        "CPU" in device for device in strategy.extended.worker_devices
-    )
     # TensorFlow has no public name for what a strategy was given.
     ops_ = getattr(strategy.extended, "_cross_device_ops", None)
-    if multi_worker or (on_cpus and "Collective" in type(ops_).__name__):
+    is_mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
+    if multi_worker or (is_mirrored and "Collective" in type(ops_).__name__):
         raise ValueError(
             "`steps_per_execution` must be 1 with several workers, and under a "
-            "MirroredStrategy of CPUs that was not given `cross_device_ops`. "
+            "MirroredStrategy that was not given `cross_device_ops`. "
             f"Received: steps_per_execution={steps_per_execution}. "
             + (
                 "Leave it out of `compile`."
@@ -202,6 +215,22 @@ def check_steps_per_execution(strategy, steps_per_execution):
                 "cross_device_ops=tf.distribute.ReductionToOneDevice()."
             )
         )
+
+
+def any_replica(condition):
+    """Whether something is so on one replica or more.
+
+    Args:
+        condition: Boolean scalar tensor.
+
+    Returns:
+        Boolean scalar tensor, the same on all replicas.
+    """
+    replica = _replica_context()
+    if replica is None:
+        return condition
+    count = tf.cast(condition, "int32")
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, count) > 0
 
 
 def synchronize_batch_norm(layer):
@@ -231,19 +260,21 @@ def synchronize_batch_norm(layer):
     return layer
 
 
-def warn_of_local_batch_norm(layer):
+def warn_of_local_batch_norm(*layers):
     """Warns if batch norm in a layer would see one replica's images alone."""
     if num_replicas() == 1:
         return
-    found = _local_batch_norms(layer)
-    if found:
+    for layer in layers:
+        found = _local_batch_norms(layer)
+        if not found:
+            continue
         warnings.warn(
             f"{len(found)} batch norm layers of {layer.name!r}, the first "
             f"{found[0].name!r}, take their statistics from one replica's "
             "images alone. That lets an encoder tell positive pairs by their "
             "replica, and leaves the replicas with different moving "
             "statistics, of which the first replica's are saved. Use "
-            "simclr_keras.distribution.synchronize_batch_norm(encoder), or "
+            "simclr_keras.distribution.synchronize_batch_norm(layer), or "
             "BatchNormalization(synchronized=True).",
             stacklevel=3,
         )

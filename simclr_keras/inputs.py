@@ -97,9 +97,10 @@ def check_first(
     value_range,
     num_classes=None,
     validation_split=0.0,
+    validation_batch_size=None,
     num_replicas=1,
 ):
-    """Checks what `fit` is given, as far as it can be seen without training.
+    """Checks what `fit` or `evaluate` is given, as far as it can be seen.
 
     Arrays are checked whole, a `PyDataset` and a `tf.data.Dataset` of floats
     by their first batch. What a generator yields cannot be looked at twice.
@@ -111,6 +112,7 @@ def check_first(
         value_range: Pair (low, high).
         num_classes: Number of classes of the linear probe, or None.
         validation_split: As in `fit`.
+        validation_batch_size: As in `fit`.
         num_replicas: Number of replicas that share each batch.
 
     Raises:
@@ -131,24 +133,33 @@ def check_first(
             raise ValueError("The dataset is empty: it holds no batch.")
     elif all(hasattr(a, "shape") for a in keras.tree.flatten(x)):
         count = len(next(iter(keras.tree.flatten(x)), ()))
-        count = int(count * (1 - validation_split))
-        if count % (batch_size or 32) == 1:
-            raise ValueError(
-                f"{SINGLE_IMAGE} Received {count} images and batch_size="
-                f"{batch_size or 32}, which leaves one over."
-            )
-        over = count % (batch_size or 32)
-        if 0 < over <= (num_replicas - 1) * math.ceil(over / num_replicas):
-            raise ValueError(
-                f"{EMPTY_REPLICA} Received {count} images, batch_size="
-                f"{batch_size or 32} and {num_replicas} replicas, which leaves "
-                f"{over} over."
-            )
+        num_train = int(count * (1 - validation_split))
+        batch_size = batch_size or 32
+        _check_remainder(num_train, batch_size, num_replicas)
+        _check_remainder(
+            count - num_train, validation_batch_size or batch_size, num_replicas
+        )
         data = (x, y)
     else:
         return
     x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
     check_values(unpack(x, y), value_range, num_classes)
+
+
+def _check_remainder(count, batch_size, num_replicas):
+    """Raises if the last batch of so many images would be too short."""
+    over = count % batch_size
+    if over == 1:
+        raise ValueError(
+            f"{SINGLE_IMAGE} Received {count} images and batch_size="
+            f"{batch_size}, which leaves one over."
+        )
+    if 0 < over <= (num_replicas - 1) * math.ceil(over / num_replicas):
+        raise ValueError(
+            f"{EMPTY_REPLICA} Received {count} images, batch_size="
+            f"{batch_size} and {num_replicas} replicas, which leaves "
+            f"{over} over."
+        )
 
 
 def out_of_range_message(value_range):
@@ -211,7 +222,7 @@ def check_values(batch, value_range, num_classes=None):
                 f"The images are floats that lie in [0, 1], but value_range is "
                 f"{tuple(value_range)}: to the encoder they are all but black. "
                 "If they are scaled already, say so with value_range=(0, 1).",
-                stacklevel=4,
+                stacklevel=5,
             )
     if num_classes is not None and LABEL in batch:
         labels = keras.ops.convert_to_numpy(batch[LABEL])

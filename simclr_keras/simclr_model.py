@@ -122,7 +122,6 @@ class SimCLRModel(TrainStep, keras.Model):
         _check_layer("projection_head", projection_head)
         if augmentation is not None:
             _check_layer("augmentation", augmentation)
-        distribution.warn_of_local_batch_norm(encoder)
         if num_classes is not None and not num_classes > 0:
             raise ValueError(
                 "`num_classes` must be a positive integer or None. Received: "
@@ -157,7 +156,7 @@ class SimCLRModel(TrainStep, keras.Model):
 
     def _build_on(self, representation_shape):
         """Builds what follows the encoder, as soon as its output is known."""
-        if representation_shape is None:
+        if representation_shape is None or self.built:
             return
         shape = tuple(representation_shape)
         check_representations(shape)
@@ -165,6 +164,9 @@ class SimCLRModel(TrainStep, keras.Model):
             self.projection_head.build(shape)
         if self.num_classes is not None and not self.linear_probe.built:
             self.linear_probe.build(shape)
+        distribution.warn_of_local_batch_norm(
+            self.encoder, self.projection_head
+        )
         self.built = True
 
     def build(self, input_shape):
@@ -323,31 +325,42 @@ class SimCLRModel(TrainStep, keras.Model):
     def fit(self, x=None, y=None, *args, **kwargs):
         names = "batch_size", "epochs", "verbose", "callbacks"
         given = {**dict(zip((*names, "validation_split"), args)), **kwargs}
-        # Only TensorFlow's models have strategies.
-        num_replicas = distribution.num_replicas(
-            getattr(self, "distribute_strategy", None)
-        )
-        inputs.check_first(
+        batch_size = given.get("batch_size")
+        validation_batch_size = given.get("validation_batch_size") or batch_size
+        self._check_first(
             x,
             y,
-            given.get("batch_size"),
-            self.value_range,
-            self.num_classes,
+            batch_size,
             given.get("validation_split", 0.0),
-            num_replicas,
+            validation_batch_size,
         )
         validation = given.get("validation_data")
         if validation is not None:
-            x_val, y_val, _ = keras.utils.unpack_x_y_sample_weight(validation)
-            inputs.check_first(
-                x_val,
-                y_val,
-                given.get("validation_batch_size", given.get("batch_size")),
-                self.value_range,
-                self.num_classes,
-                num_replicas=num_replicas,
+            self._check_first(
+                *keras.utils.unpack_x_y_sample_weight(validation)[:2],
+                validation_batch_size,
             )
         return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, batch_size=None, *args, **kwargs):
+        # `fit` has looked at what it evaluates with.
+        if not kwargs.get("_use_cached_eval_dataset"):
+            self._check_first(x, y, batch_size)
+        return super().evaluate(x, y, batch_size, *args, **kwargs)
+
+    def _check_first(self, x, y, batch_size, *validation):
+        inputs.check_first(
+            x,
+            y,
+            batch_size,
+            self.value_range,
+            self.num_classes,
+            *validation,
+            # Only TensorFlow's models have strategies.
+            num_replicas=distribution.num_replicas(
+                getattr(self, "distribute_strategy", None)
+            ),
+        )
 
     def get_config(self):
         config = super().get_config()

@@ -10,6 +10,7 @@ import contextlib
 import sys
 
 import keras
+import numpy as np
 from keras import ops
 
 from simclr_keras import distribution, inputs
@@ -33,7 +34,8 @@ class TensorFlowTrainStep:
             loss = self.compute_loss(x, y, sample_weight=sample_weight)
             scaled_loss = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
+        gradients = tape.gradient(scaled_loss, variables)
+        self.optimizer.apply(self._share_overflow(gradients), variables)
         return self._log(loss, x)
 
     def test_step(self, data):
@@ -58,6 +60,25 @@ class TensorFlowTrainStep:
             logs = {name: tf.reshape(v, (1,)) for name, v in logs.items()}
         return logs
 
+    def _share_overflow(self, gradients):
+        """Makes what overflowed on one replica overflow on all.
+
+        Keras leaves out a step of mixed_float16 whose gradients overflow, but
+        looks at those of the first replica only (seen in Keras 3.15).
+        """
+        optimizer = self.optimizer
+        if distribution.num_replicas() == 1 or not isinstance(
+            optimizer, keras.optimizers.LossScaleOptimizer
+        ):
+            return gradients
+        overflow = distribution.any_replica(
+            ops.logical_not(optimizer.check_finite(gradients))
+        )
+        return [
+            g if g is None else tf.where(overflow, tf.cast(np.nan, g.dtype), g)
+            for g in gradients
+        ]
+
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Builds what `fit` needs under a strategy, before its first step.
 
@@ -67,10 +88,18 @@ class TensorFlowTrainStep:
         keras-team/keras#20585). One replica's share has the same shapes.
         """
         strategy = self.distribute_strategy
-        distribution.check_steps_per_execution(
-            strategy, self.steps_per_execution
+        distribution.check_fit(
+            strategy, self.optimizer, self.steps_per_execution
         )
-        if iterator is not None and distribution.num_replicas(strategy) > 1:
+        if distribution.num_replicas(strategy) > 1:
+            if iterator is None:
+                raise ValueError(
+                    "`train_on_batch` and `test_on_batch` give every replica "
+                    "the whole batch, where SimCLR needs each image once. "
+                    "Received a call with "
+                    f"{distribution.num_replicas(strategy)} replicas; use "
+                    "`fit` or `evaluate`."
+                )
             batch = next(next(iter(iterator))[-1])
             data_batch = distribution.one_share(strategy, batch)
             iterator = None

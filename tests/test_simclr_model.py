@@ -1079,7 +1079,22 @@ def test_validation_data_is_checked_before_the_training():
         fit(model, IMAGES, validation_data=(IMAGES[:9],))
     with pytest.raises(ValueError, match="value_range"):
         fit(model, IMAGES, validation_data=(IMAGES[:8] * np.float32(9),))
+    with pytest.raises(ValueError, match=r"single one.*Received 9 images"):
+        # 25 images: 16 to train on, and 9 in batches of 8.
+        fit(
+            model,
+            np.resize(IMAGES, (25, *IMAGES.shape[1:])),
+            validation_split=0.36,
+        )
     assert int(model.optimizer.iterations) == 0
+
+
+def test_evaluate_checks_what_it_is_given():
+    model = noisy_model()
+    with pytest.raises(ValueError, match="single one"):
+        model.evaluate(IMAGES[:9], batch_size=8, verbose=0)
+    with pytest.raises(ValueError, match="value_range"):
+        model.evaluate(IMAGES * np.float32(9), verbose=0)
 
 
 def test_an_empty_dataset_says_so():

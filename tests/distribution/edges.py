@@ -38,7 +38,7 @@ def make_encoder(synchronized=True):
     )
 
 
-def make_model(strategy, num_classes=None, **compile_arguments):
+def make_model(strategy, optimizer=None, num_classes=None, **compile_arguments):
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = simclr_keras.SimCLRModel(
@@ -48,7 +48,7 @@ def make_model(strategy, num_classes=None, **compile_arguments):
             num_classes=num_classes,
         )
         model.compile(
-            keras.optimizers.SGD(0.01),
+            optimizer or keras.optimizers.SGD(0.01),
             loss=simclr_keras.NTXentLoss(
                 0.5, dtype=keras.config.dtype_policy().name
             ),
@@ -78,6 +78,64 @@ def ragged(strategy, count, policy):
         **{f"fit_{k}": v[-1] for k, v in history.items()},
         **{f"evaluate_{k}": v for k, v in evaluation.items()},
     }, [w.numpy() for w in model.weights]
+
+
+def overflow(strategy):
+    """A step of mixed_float16 that overflows on the second replica alone.
+
+    Returns:
+        The loss scale before and after it, and whether all weights stayed.
+    """
+    keras.config.set_dtype_policy("mixed_float16")
+    with strategy.scope():
+        model = simclr_keras.SimCLRModel(
+            keras.Sequential(
+                [
+                    keras.Input((8, 8, 1)),
+                    keras.layers.Flatten(),
+                    # The gradient with respect to the bias grows as the
+                    # projections shrink.
+                    keras.layers.Dense(4),
+                ]
+            ),
+            simclr_keras.ProjectionHead(4, kind="none"),
+            value_range=(0, 1),
+        )
+        model.compile(
+            keras.optimizers.LossScaleOptimizer(
+                keras.optimizers.SGD(0.1), initial_scale=2.0**8
+            )
+        )
+    views = np.random.default_rng(0).random((2, 8, 8, 8, 1)).astype("float32")
+    views[:, 4:] *= 1e-4
+    model.build((None, 8, 8, 1))
+    model.optimizer.build(model.trainable_variables)
+    keras.config.set_dtype_policy("float32")
+    before = [w.numpy() for w in model.trainable_weights]
+    scales = [float(model.optimizer.dynamic_scale.numpy())]
+    model.fit(
+        {"view_1": views[0], "view_2": views[1]},
+        batch_size=8,
+        shuffle=False,
+        verbose=0,
+    )
+    scales.append(float(model.optimizer.dynamic_scale.numpy()))
+    return {
+        "scales": scales,
+        "stayed": all(
+            np.array_equal(a, b.numpy())
+            for a, b in zip(before, model.trainable_weights)
+        ),
+    }
+
+
+def caught_warnings(make):
+    """The warnings of local batch norm that a function causes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make()
+    texts = [str(w.message) for w in caught]
+    return [text for text in texts if "synchronize_batch_norm" in text]
 
 
 def message(function):
@@ -116,17 +174,60 @@ def main():
     found["one_over"] = message(
         lambda: model.fit(images, batch_size=BATCH_SIZE, verbose=0)
     )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    local = {"synchronized": False}
+
+    def make(*args):
         with strategy.scope():
-            simclr_keras.SimCLRModel(make_encoder(synchronized=False))
-            mended = simclr_keras.distribution.synchronize_batch_norm(
-                make_encoder(synchronized=False)
+            return simclr_keras.SimCLRModel(*args)
+
+    class Late(keras.Model):
+        """Has its layers when it sees images."""
+
+        def build(self, input_shape):
+            self.inner = make_encoder(**local)
+
+        def call(self, images, training=None):
+            return self.inner(images, training=training)
+
+    def fit_late():
+        with strategy.scope():
+            model = make(
+                Late(), None, simclr_keras.SimCLRAugmentation(8, 8, seed=0)
             )
-            before = len(caught)
-            simclr_keras.SimCLRModel(mended)
-    found["warnings"] = [str(w.message) for w in caught[:before]]
-    found["warnings_once_mended"] = len(caught) - before
+            model.compile(keras.optimizers.SGD(0.01))
+        model.fit(images[:BATCH_SIZE], batch_size=BATCH_SIZE, verbose=0)
+        model.fit(images[:BATCH_SIZE], batch_size=BATCH_SIZE, verbose=0)
+
+    found["warnings"] = {
+        name: caught_warnings(function)
+        for name, function in {
+            "encoder": lambda: make(make_encoder(**local)),
+            "head": lambda: make(
+                make_encoder(), simclr_keras.ProjectionHead(4, **local)
+            ),
+            "late": fit_late,
+            "mended": lambda: make(
+                simclr_keras.distribution.synchronize_batch_norm(
+                    make_encoder(**local)
+                )
+            ),
+        }.items()
+    }
+    found["overflow"] = overflow(strategy)
+    found["train_on_batch"] = message(
+        lambda: model.train_on_batch(images[:BATCH_SIZE])
+    )
+    for name, arguments in {
+        "gradient_accumulation_steps": {"gradient_accumulation_steps": 2},
+        "ema_overwrite_frequency": {
+            "use_ema": True,
+            "ema_overwrite_frequency": 2,
+        },
+    }.items():
+        periodic = make_model(strategy, simclr_keras.LARS(0.1, **arguments))
+        found[name] = message(
+            lambda: periodic.fit(images[:8], batch_size=4, verbose=0)  # noqa: B023
+        )
     looping = make_model(strategy, steps_per_execution=2)
     found["steps_per_execution"] = message(
         lambda: looping.fit(images[:8], batch_size=4, verbose=0)

@@ -40,10 +40,30 @@ def test_replica_without_images_is_refused(found):
     assert found["one_over"].startswith("ValueError")
 
 
-def test_local_batch_norm_is_warned_about(found):
-    (warning,) = found["warnings"]
-    assert "synchronize_batch_norm" in warning
-    assert found["warnings_once_mended"] == 0
+@pytest.mark.parametrize("where", ["encoder", "head", "late"])
+def test_local_batch_norm_is_warned_about_once(found, where):
+    (warning,) = found["warnings"][where]
+    assert "one replica's images alone" in warning
+    assert not found["warnings"]["mended"]
+
+
+def test_overflow_on_one_replica_is_one_of_all(found):
+    # Keras halves the scale and leaves the step out.
+    assert found["overflow"]["scales"] == [2.0**8, 2.0**7]
+    assert found["overflow"]["stayed"]
+
+
+def test_a_batch_for_every_replica_is_refused(found):
+    assert found["train_on_batch"].startswith("ValueError")
+    assert "`fit` or `evaluate`" in found["train_on_batch"]
+
+
+@pytest.mark.parametrize(
+    "name", ["gradient_accumulation_steps", "ema_overwrite_frequency"]
+)
+def test_what_optimizers_do_now_and_then_is_refused(found, name):
+    assert found[name].startswith("ValueError")
+    assert f"{name}=2" in found[name]
 
 
 def test_steps_per_execution(found):

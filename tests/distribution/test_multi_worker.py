@@ -17,6 +17,18 @@ from tests.distribution.cluster import cluster, free_ports
 
 PRETRAIN = results.ROOT / "examples" / "pretrain.py"
 TWO_WORKERS = results.ROOT / "examples" / "multi_worker.sh"
+# As a Keras user would write it, without this library.
+STOCK = """
+import keras
+import numpy as np
+import tensorflow as tf
+
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+with strategy.scope():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+model.fit(np.zeros((4, 2)), np.zeros((4, 1)), batch_size=4, verbose=0)
+"""
 SMALL = (
     "--width_multiplier=0.03125",
     "--batch_size=128",
@@ -89,8 +101,10 @@ def test_killed_worker_and_resume_end_as_an_uninterrupted_run(tmp_path):
         assert time.monotonic() - started < 300
         assert all(worker.poll() is None for worker in workers)
         time.sleep(0.02)
-    workers[1].send_signal(signal.SIGKILL)  # in the second epoch
+    time.sleep(0.2)  # A step or some of the second epoch's ten.
+    workers[1].send_signal(signal.SIGKILL)
     workers[1].wait(60)
+    assert not (broken / "checkpoints" / "epoch_00002.weights.h5").exists()
     try:
         assert workers[0].wait(120) != 0
     except subprocess.TimeoutExpired:  # it waits for the other for ever
@@ -104,3 +118,22 @@ def test_killed_worker_and_resume_end_as_an_uninterrupted_run(tmp_path):
     for a, b in zip(weights(broken), weights(whole), strict=True):
         # Float32; the collective adds two numbers, in either order the same.
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_keras_still_needs_the_mend():
+    """When this fails, `train_step.py` has something that can go."""
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", STOCK],
+            env={**environment(), "TF_CONFIG": config},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for config in cluster()
+    ]
+    errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    for worker, error in zip(workers, errors):
+        assert worker.returncode != 0
+        # What `_maybe_symbolic_build` makes of a batch of several workers.
+        assert "PerReplica" in error, error[-3000:]
