@@ -37,6 +37,10 @@ FLAGS = flags.FLAGS
 
 # float32: a loaded model may add up in another order.
 TOLERANCE = 1e-5
+CLASSIFIER_NOTE = """\
+The classifier is taken to sit on the representation h. In a SimCLRv2 network
+that was fine-tuned it sits on a layer of the projection head, not on h, which
+the file does not say."""
 
 
 def describe(encoder, head, classifier):
@@ -52,7 +56,8 @@ def describe(encoder, head, classifier):
     lines += [("projection head", found)]
     found = "none" if classifier is None else f"{classifier.units} classes"
     lines += [("classifier", found)]
-    return "\n".join(f"  {name:17s} {value}" for name, value in lines)
+    text = "\n".join(f"  {name:17s} {value}" for name, value in lines)
+    return text if classifier is None else f"{text}\n{CLASSIFIER_NOTE}"
 
 
 def save(path, model, inputs):

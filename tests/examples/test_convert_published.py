@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import simclr_keras  # noqa: F401, registers the classes that are loaded
+
 ROOT = pathlib.Path(__file__).parents[2]
 FIXTURE = ROOT / "tests" / "fixtures" / "published_weights" / "resnet18_cifar"
 
@@ -46,6 +48,7 @@ def test_converts(tmp_path):
         "classifier 10 classes",
     ):
         assert expected in lines
+    assert "a layer of the projection head, not on h" in process.stdout
     assert process.stdout.count("its outputs differ by") == len(paths)
 
     given = np.load(FIXTURE / "expected.npz")
