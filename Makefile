@@ -12,7 +12,7 @@ HERE := $(subst /,-,$(CURDIR))
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: pretrain test test-jax test-torch lint format clean
+.PHONY: pretrain test test-jax test-torch test-partners lint format clean
 
 pretrain: $(VENV)/examples$(HERE)
 	$(BIN)/python examples/pretrain.py --recipe=digits --run_dir=$(RUN_DIR) --resume
@@ -25,6 +25,10 @@ test: $(VENV)/test$(HERE)
 test-jax test-torch: test-%: .venv-%/test$(HERE)
 	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest -m "not slow" tests/backends
 
+# Backbones and layers of KerasHub and KerasCV, which bring much with them.
+test-partners: .venv-partners/test$(HERE)
+	.venv-partners/bin/python -m pytest -m "not slow" tests/partners
+
 lint: $(VENV)/test$(HERE)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -34,7 +38,7 @@ format: $(VENV)/test$(HERE)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .venv-jax .venv-torch build dist *.egg-info
+	rm -rf $(VENV) .venv-jax .venv-torch .venv-partners build dist *.egg-info
 
 # A stamp for each set of extras, made again when setup.py changes. A copied or
 # moved .venv still points to where it was made: its stamps bear another path,
@@ -47,7 +51,8 @@ $(VENV)/examples$(HERE) $(VENV)/test$(HERE): $(VENV)/%$(HERE): setup.py
 	$(BIN)/python -m pip install --quiet --editable ".[$*]"
 	@touch $@
 
-.venv-jax/test$(HERE) .venv-torch/test$(HERE): .venv-%/test$(HERE): setup.py
+.venv-jax/test$(HERE) .venv-torch/test$(HERE) .venv-partners/test$(HERE): \
+		.venv-%/test$(HERE): setup.py
 	@.venv-$*/bin/python -c \
 		"import sys; sys.exit(sys.prefix != '$(CURDIR)/.venv-$*')" \
 		2>/dev/null || rm -rf .venv-$*

@@ -98,7 +98,7 @@ def test_killed_worker_and_resume_end_as_an_uninterrupted_run(tmp_path):
     workers = start_pretraining(broken, tmp_path)
     started = time.monotonic()
     while not (broken / "checkpoints" / "epoch_00001.weights.h5").exists():
-        assert time.monotonic() - started < 300
+        assert time.monotonic() - started < 600
         assert all(worker.poll() is None for worker in workers)
         time.sleep(0.02)
     time.sleep(0.2)  # A step or some of the second epoch's ten.
@@ -132,7 +132,7 @@ def test_keras_still_needs_the_mend():
         )
         for config in cluster()
     ]
-    errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
     for worker, error in zip(workers, errors):
         assert worker.returncode != 0
         # What `_maybe_symbolic_build` makes of a batch of several workers.
