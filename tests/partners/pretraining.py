@@ -1,4 +1,4 @@
-"""What a partner must stand: pretraining, saving, loading, the same again."""
+"""What a partner must stand: pretraining, saving, loading, exporting."""
 
 import os
 import subprocess
@@ -6,8 +6,14 @@ import sys
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from simclr_keras import NTXentLoss, ProjectionHead, SimCLRModel
+from simclr_keras import (
+    NTXentLoss,
+    ProjectionHead,
+    SimCLRModel,
+    export_saved_model,
+)
 
 # float32: the same operations, compiled again; sums of a hundred layers.
 RTOL, ATOL = 1e-4, 1e-5
@@ -70,7 +76,9 @@ def pretrained(encoder, augmentation=None, data=None):
 
 
 def check_saves_and_loads(model, directory, fresh=False):
-    """A `.keras` file gives the same representations, here and elsewhere.
+    """A file and an export give the same representations as the model.
+
+    The `.keras` file here and elsewhere, the SavedModel here.
 
     Args:
         model: `SimCLRModel` after training.
@@ -88,6 +96,7 @@ def check_saves_and_loads(model, directory, fresh=False):
     np.testing.assert_allclose(
         loaded.predict(images(), verbose=0), h, RTOL, ATOL
     )
+    check_exports(model, directory)
     if not fresh:
         return
     np.savez(expected, images=images(), h=h)
@@ -98,3 +107,14 @@ def check_saves_and_loads(model, directory, fresh=False):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert process.stdout.strip() == "the same", process.stderr
+
+
+def check_exports(model, directory):
+    """A SavedModel gives what the encoder gives for images in [0, 1]."""
+    unit = images() / np.float32(255)
+    h = keras.ops.convert_to_numpy(model.encoder(unit, training=False))
+    path = export_saved_model(model, directory / "hub_module")
+    module = tf.saved_model.load(path)
+    scale = max(1.0, np.abs(h).max())
+    # float32, the same kernels in another graph.
+    np.testing.assert_allclose(module(unit), h, rtol=0, atol=1e-5 * scale)
