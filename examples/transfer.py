@@ -95,10 +95,17 @@ def export(folder, model):
     paths = [folder.file("transfer", name) for name in ("trained", "untrained")]
     untrained = model.encoder.get_weights()
     trained = keras.saving.load_model(folder.file("encoder.keras"))
-    for path, weights in zip(paths, (trained.get_weights(), untrained)):
+    # What the model card tells of the training is not of the untrained one.
+    told = {
+        "results": folder.file("results.json"),
+        "recipe": folder.file("config.json"),
+    }
+    for path, weights, kwargs in zip(
+        paths, (trained.get_weights(), untrained), (told, {})
+    ):
         model.encoder.set_weights(weights)
         simclr_keras.export_saved_model(
-            model, path, include_head=False, overwrite=True
+            model, path, include_head=False, overwrite=True, **kwargs
         )
     return paths
 

@@ -58,6 +58,13 @@ def test_pretraining_beats_training_from_scratch(tmp_path):
     # 97 % and 91 % were seen; chance is 10 %.
     assert results["from_scratch"] > 0.8
     assert results["pretrained"] > results["from_scratch"] + 0.03
+    trained, untrained = (
+        (folder / name / "README.md").read_text()
+        for name in ("trained", "untrained")
+    )
+    assert "| recipe | digits |" in trained.split("## Results")[0]
+    assert "| num_train_images | 1347 |" in trained.split("## Results")[1]
+    assert "results were not given" in untrained
     *_, pretrained, from_scratch = process.stdout.splitlines()
     assert pretrained.split()[-1] == f"{results['pretrained']:.1%}"
     assert from_scratch.split()[-1] == f"{results['from_scratch']:.1%}"
