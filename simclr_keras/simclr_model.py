@@ -203,10 +203,20 @@ class SimCLRModel(TrainStep, keras.Model):
 
     def _prepare(self, images):
         """Brings images to the views' size and to [0, 1]."""
-        if self.preprocessing is not None and tuple(images.shape[1:3]) != (
-            self.preprocessing.height,
-            self.preprocessing.width,
-        ):
+        if self.preprocessing is None:
+            return self._scale(images)
+        size = self.preprocessing.height, self.preprocessing.width
+        known = tuple(images.shape[1:3])
+        if None in known and not keras.backend.is_keras_tensor(images):
+            # As in a dataset of images of any size, and in what is exported.
+            images = ops.cond(
+                ops.all(ops.equal(ops.stack(ops.shape(images)[1:3]), size)),
+                lambda: ops.reshape(
+                    ops.cast(images, "float32"), (-1, *size, images.shape[-1])
+                ),
+                lambda: self.preprocessing(images),
+            )
+        elif known != size:
             images = self.preprocessing(images)
         return self._scale(images)
 

@@ -1055,6 +1055,19 @@ def test_evaluation_draws_the_same_views_each_time():
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("size", [40, 48])
+def test_images_whose_size_is_not_known_beforehand(size):
+    augmentation = SimCLRAugmentation(40, 40)
+    model = tiny_model(
+        encoder=tiny_encoder((40, 40, 3)), augmentation=augmentation
+    )
+    images = random_images(height=size, width=size)
+    unknown = tf.TensorSpec((None, None, None, 3), tf.uint8)
+    represent = tf.function(model, input_signature=[unknown])
+    # float32 in a graph and not.
+    np.testing.assert_allclose(represent(images), model(images), atol=1e-6)
+
+
 @pytest.mark.parametrize("compiling", [{}, EAGER])
 def test_validation_leaves_the_training_as_it_is(compiling):
     alone = noisy_model(compiling=compiling)
