@@ -182,14 +182,19 @@ def check_fit(strategy, optimizer, steps_per_execution):
     a loop inside the graph does not hand on: "You must feed a value for
     placeholder tensor" (TensorFlow 2.21). And what Keras's optimizers do every
     so many steps stands in a condition, in which replicas cannot meet.
+
+    Args:
+        strategy: `tf.distribute.Strategy`.
+        optimizer: `keras.optimizers.Optimizer`.
+        steps_per_execution: Integer.
     """
     if num_replicas(strategy) == 1:
         return
     # Under mixed_float16 the user's optimizer is within another.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    periodic = {"gradient_accumulation_steps"}
+    periodic = ["gradient_accumulation_steps"]
     if optimizer.use_ema:
-        periodic.add("ema_overwrite_frequency")
+        periodic.append("ema_overwrite_frequency")
     for name in periodic:
         if getattr(optimizer, name):
             raise ValueError(
@@ -276,7 +281,7 @@ def warn_of_local_batch_norm(*layers):
             "statistics, of which the first replica's are saved. Use "
             "simclr_keras.distribution.synchronize_batch_norm(layer), or "
             "BatchNormalization(synchronized=True).",
-            stacklevel=3,
+            stacklevel=4,  # the line that makes the model
         )
 
 

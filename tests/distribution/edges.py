@@ -134,8 +134,11 @@ def caught_warnings(make):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         make()
-    texts = [str(w.message) for w in caught]
-    return [text for text in texts if "synchronize_batch_norm" in text]
+    return [
+        (str(w.message), w.filename)
+        for w in caught
+        if "synchronize_batch_norm" in str(w.message)
+    ]
 
 
 def message(function):
