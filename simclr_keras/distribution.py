@@ -12,6 +12,8 @@ import warnings
 import keras
 from keras import ops
 
+from simclr_keras import keras_private
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 else:
@@ -205,8 +207,7 @@ def check_fit(strategy, optimizer, steps_per_execution):
     if steps_per_execution == 1:
         return
     multi_worker = is_multi_worker(strategy)
-    # TensorFlow has no public name for what a strategy was given.
-    ops_ = getattr(strategy.extended, "_cross_device_ops", None)
+    ops_ = keras_private.cross_device_ops(strategy)
     is_mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
     if multi_worker or (is_mirrored and "Collective" in type(ops_).__name__):
         raise ValueError(
@@ -288,7 +289,7 @@ def warn_of_local_batch_norm(*layers):
 def _local_batch_norms(layer):
     return [
         each
-        for each in layer._flatten_layers()
+        for each in keras_private.flatten_layers(layer)
         if isinstance(each, keras.layers.BatchNormalization)
         and not each.synchronized
     ]

@@ -2,6 +2,8 @@
 
 import keras
 
+from simclr_keras import keras_private
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
@@ -58,7 +60,7 @@ def find_image_shape(encoder, image_shape):
 
 def sublayers(layer):
     """The layer and all layers in it."""
-    return list(layer._flatten_layers())
+    return keras_private.flatten_layers(layer)
 
 
 def is_float32(layer):
