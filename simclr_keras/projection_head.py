@@ -3,7 +3,7 @@
 import keras
 
 from simclr_keras import distribution
-from simclr_keras.encoders.layers import batch_norm
+from simclr_keras.batch_norm import batch_norm
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")

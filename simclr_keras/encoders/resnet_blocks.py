@@ -11,7 +11,8 @@ from typing import Any
 
 import keras
 
-from simclr_keras.encoders import layers
+from simclr_keras.batch_norm import batch_norm as batch_norm_layer
+from simclr_keras.encoders.convolution import conv2d
 from simclr_keras.encoders.selective_kernel import SelectiveKernelConv2D
 from simclr_keras.encoders.squeeze_excitation import SqueezeExcitation
 
@@ -91,14 +92,14 @@ def conv(x, filters, kernel_size, strides, options, name):
             name=f"{name}_pad",
             dtype=options.dtype,
         )(x)
-    return layers.conv2d(
+    return conv2d(
         filters, kernel_size, strides, name=name, dtype=options.dtype
     )(x)
 
 
 def batch_norm(x, options, name, **kwargs):
     """Batch norm over channels."""
-    return layers.batch_norm(
+    return batch_norm_layer(
         options.synchronized, name=name, dtype=options.dtype, **kwargs
     )(x)
 

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from simclr_keras.encoders import layers
+from simclr_keras.batch_norm import batch_norm
+from simclr_keras.encoders.convolution import conv2d
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -70,17 +71,11 @@ class SelectiveKernelConv2D(keras.layers.Layer):
 
         hidden_dim = max(int(filters * sk_ratio), min_dim)
         dtype = self.dtype_policy
-        self.conv = layers.conv2d(
-            2 * filters, 3, strides, name="conv", dtype=dtype
-        )
-        self.conv_bn = layers.batch_norm(
-            synchronized, name="conv_bn", dtype=dtype
-        )
-        self.reduce = layers.conv2d(hidden_dim, 1, name="reduce", dtype=dtype)
-        self.reduce_bn = layers.batch_norm(
-            synchronized, name="reduce_bn", dtype=dtype
-        )
-        self.expand = layers.conv2d(2 * filters, 1, name="expand", dtype=dtype)
+        self.conv = conv2d(2 * filters, 3, strides, name="conv", dtype=dtype)
+        self.conv_bn = batch_norm(synchronized, name="conv_bn", dtype=dtype)
+        self.reduce = conv2d(hidden_dim, 1, name="reduce", dtype=dtype)
+        self.reduce_bn = batch_norm(synchronized, name="reduce_bn", dtype=dtype)
+        self.expand = conv2d(2 * filters, 1, name="expand", dtype=dtype)
 
     def build(self, input_shape):
         # Only channels count here, and `call` pads what the convolution sees.

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from simclr_keras.encoders import layers
+from simclr_keras.encoders.convolution import conv2d
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -35,7 +35,7 @@ class SqueezeExcitation(keras.layers.Layer):
     def __init__(self, hidden_dim, **kwargs):
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
-        self.reduce = layers.conv2d(
+        self.reduce = conv2d(
             hidden_dim, 1, use_bias=True, name="reduce", dtype=self.dtype_policy
         )
         self.expand = None  # As wide as the input, so made in `build`.
@@ -43,7 +43,7 @@ class SqueezeExcitation(keras.layers.Layer):
     def build(self, input_shape):
         pooled_shape = (input_shape[0], 1, 1, input_shape[-1])
         self.reduce.build(pooled_shape)
-        self.expand = layers.conv2d(
+        self.expand = conv2d(
             input_shape[-1],
             1,
             use_bias=True,

@@ -74,7 +74,7 @@ def batch_norms(model):
 
 @pytest.mark.parametrize("name", ["resnet18_cifar", "resnet50_sk"])
 def test_equals_published_network(name):
-    # That the weights are where they belong is for test_checkpoints.py to say.
+    # That the weights are where they belong is shown in published_weights.
     encoder = simclr_keras.load_published_weights(FIXTURES / name).encoder
     expected = np.load(FIXTURES / name / "expected.npz")
     outputs = keras.Model(encoder.input, encoder.endpoints)(

@@ -1,8 +1,6 @@
-"""Convolution and batch norm with the settings every encoder block shares."""
+"""Convolution with the settings that every encoder block shares."""
 
 import keras
-
-from simclr_keras import distribution
 
 
 def conv2d(filters, kernel_size, strides=1, **kwargs):
@@ -28,20 +26,4 @@ def conv2d(filters, kernel_size, strides=1, **kwargs):
     }
     return keras.layers.Conv2D(
         filters, kernel_size, strides=strides, **{**config, **kwargs}
-    )
-
-
-def batch_norm(synchronized=None, **kwargs):
-    """Returns a `BatchNormalization` over channels, momentum 0.9, eps 1e-5.
-
-    Args:
-        synchronized: As for `distribution.synchronizes`.
-        **kwargs: Further arguments of `keras.layers.BatchNormalization`.
-    """
-    return keras.layers.BatchNormalization(
-        axis=-1,
-        momentum=0.9,
-        epsilon=1e-5,
-        synchronized=distribution.synchronizes(synchronized),
-        **kwargs,
     )
