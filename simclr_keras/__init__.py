@@ -13,15 +13,15 @@ from simclr_keras import (
     optimizers,
 )
 from simclr_keras.augmentation import SimCLRAugmentation
-from simclr_keras.checkpoints import load_published_weights
 from simclr_keras.losses import NTXentLoss
+from simclr_keras.model import SimCLRModel
 from simclr_keras.optimizers import (
     LARS,
     WarmupCosineDecay,
     scaled_learning_rate,
 )
 from simclr_keras.projection_head import ProjectionHead
-from simclr_keras.simclr_model import SimCLRModel
+from simclr_keras.published_weights import load_published_weights
 
 __version__ = "0.1.0"
 

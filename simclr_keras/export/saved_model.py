@@ -13,7 +13,7 @@ from simclr_keras.export import (
     model_card,
     reusable_module,
 )
-from simclr_keras.simclr_model import SimCLRModel
+from simclr_keras.model import SimCLRModel
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf

@@ -1,6 +1,6 @@
 """Weights that others have published, read into these components."""
 
-from simclr_keras.checkpoints.published_weights import (
+from simclr_keras.published_weights.loading import (
     PublishedWeights,
     load_published_weights,
 )

@@ -9,14 +9,14 @@ import pytest
 import tensorflow as tf
 
 import simclr_keras
-from simclr_keras.checkpoints import PublishedWeights
-from simclr_keras.checkpoints.published_config import infer_encoder
-from simclr_keras.checkpoints.published_file import PublishedFile
-from simclr_keras.checkpoints.published_keys import is_ignored, tidy
-from tests import published_network
-from tests.published_network import PublishedNetwork, Shape
+from simclr_keras.published_weights import PublishedWeights
+from simclr_keras.published_weights.config import infer_encoder
+from simclr_keras.published_weights.keys import is_ignored, tidy
+from simclr_keras.published_weights.variables_file import PublishedFile
+from tests.published_weights import published_network
+from tests.published_weights.published_network import PublishedNetwork, Shape
 
-FIXTURES = pathlib.Path(__file__).parent / "fixtures" / "published_weights"
+FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures" / "published_weights"
 NAMES = ["resnet18_cifar", "resnet50_sk"]
 FORMATS = ["checkpoint", "saved_model"]
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from simclr_keras.checkpoints import published_keys
+from simclr_keras.published_weights import keys as published_keys
 
 
 def infer_encoder(file, given):

@@ -8,16 +8,19 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from simclr_keras.checkpoints import published_keys
-from simclr_keras.checkpoints.published_config import (
+from simclr_keras.encoders import ResNet
+from simclr_keras.projection_head import ProjectionHead
+from simclr_keras.published_weights import keys as published_keys
+from simclr_keras.published_weights.config import (
     infer_encoder,
     infer_head,
     most_common,
 )
-from simclr_keras.checkpoints.published_file import open_published, try_read
-from simclr_keras.checkpoints.published_keys import SAVED_MODEL
-from simclr_keras.encoders import ResNet
-from simclr_keras.projection_head import ProjectionHead
+from simclr_keras.published_weights.keys import SAVED_MODEL
+from simclr_keras.published_weights.variables_file import (
+    open_published,
+    try_read,
+)
 
 
 class PublishedWeights(NamedTuple):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_keras import inputs
+from simclr_keras.model import inputs
 
 
 def images(count=4, size=6, channels=3, dtype="uint8"):

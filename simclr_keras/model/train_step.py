@@ -13,8 +13,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from simclr_keras import distribution, inputs
+from simclr_keras import distribution
 from simclr_keras.augmentation import RandomImageLayer
+from simclr_keras.model import inputs
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf

@@ -3,15 +3,16 @@
 import keras
 from keras import ops
 
-from simclr_keras import distribution, inputs, metrics
+from simclr_keras import distribution, metrics
 from simclr_keras.augmentation.random_image_layer import (
     RandomImageLayer,
     standardize_value_range,
 )
 from simclr_keras.encoders.representation import check_representations
 from simclr_keras.losses import NTXentLoss
+from simclr_keras.model import inputs
+from simclr_keras.model.train_step import TrainStep
 from simclr_keras.projection_head import ProjectionHead
-from simclr_keras.train_step import TrainStep
 
 # The seed of the views in `evaluate`.
 _EVALUATION_SEED = 0

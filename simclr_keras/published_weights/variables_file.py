@@ -6,8 +6,8 @@ import os
 import re
 from typing import Any, NamedTuple
 
-from simclr_keras.checkpoints import published_keys
-from simclr_keras.checkpoints.published_keys import CHECKPOINT, SAVED_MODEL
+from simclr_keras.published_weights import keys as published_keys
+from simclr_keras.published_weights.keys import CHECKPOINT, SAVED_MODEL
 
 
 class PublishedFile(NamedTuple):
