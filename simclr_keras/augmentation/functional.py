@@ -326,6 +326,11 @@ def per_image(values):
     return ops.reshape(values, (-1, 1, 1, 1))
 
 
+def arithmetic_dtype(layer):
+    """What a layer computes in: its compute dtype, but float32 at least."""
+    return keras.backend.result_type(layer.compute_dtype, "float32")
+
+
 def standardize_size(size):
     """Returns `size` as a pair of positive integers (height, width)."""
     pair = tuple(size) if hasattr(size, "__len__") else (size, size)
