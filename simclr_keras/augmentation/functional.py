@@ -10,6 +10,7 @@ one along the columns: static shapes and no gather, which is what XLA and
 accelerators like best.
 """
 
+import keras
 from keras import ops
 
 # ITU-R BT.601, with the digits of `tf.image.rgb_to_grayscale`.
