@@ -7,6 +7,7 @@ PyTorch backends, where the batch a step sees is the global batch, they return
 what they are given.
 """
 
+import contextlib
 import warnings
 
 import keras
@@ -170,6 +171,30 @@ def one_share(strategy, batch):
     )
 
 
+def scope(strategy):
+    """The scope of a `tf.distribute.Strategy`; of None, one without effect."""
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def global_mean(values):
+    """Returns this replica's share of the mean of values over all replicas.
+
+    Shares add up over the replicas, as the gradients of their sum do in
+    `tf.distribute`. Replicas may have different numbers of values.
+
+    Args:
+        values: Float tensor (n, ...), n rows of this replica.
+
+    Returns:
+        Scalar tensor: the sum of the values over the number of those of all
+        replicas.
+    """
+    rows = ops.shape(values)[0]
+    total = ops.cast(global_batch_size(rows), values.dtype)
+    means = ops.mean(ops.reshape(values, (rows, -1)), axis=1)
+    return ops.sum(means) / total
+
+
 def is_multi_worker(strategy):
     """Whether several processes train in step under a `tf.distribute` one."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
@@ -296,7 +321,11 @@ def _local_batch_norms(layer):
 
 
 def _replica_context():
-    """The context of this replica, or None where there is no other one."""
+    """The context of this replica, or None where there is no other one.
+
+    Within `strategy.scope()` but outside of a replica, where shapes alone are
+    looked at, there is none either.
+    """
     if num_replicas() == 1:
         return None
     return tf.distribute.get_replica_context()

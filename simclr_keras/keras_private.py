@@ -51,3 +51,86 @@ def in_dataset_function():
             return True
         graph = getattr(graph, "outer_graph", None)
     return False
+
+
+class BuildsBeforeSteps:
+    """A model that makes its variables in `fit`, by shapes: `_symbolic_build`.
+
+    Keras reads a first batch for its shapes and calls the model on it. Without
+    this, a shuffle buffer is filled twice and the model is called on images
+    where a step makes views of them. It can go when Keras builds from an
+    `element_spec` and by `compute_loss`.
+    """
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        if self.is_complete():
+            return
+        if data_batch is None:
+            for _, _, data in iterator:
+                is_batch = isinstance(data, (list, tuple))
+                data_batch = data[0] if is_batch else next(data)
+                break
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data_batch)
+        self.complete(x, y)
+
+
+class BuildsBeforeTensorFlowSteps(BuildsBeforeSteps):
+    """The same under `tf.distribute`: `_maybe_symbolic_build`.
+
+    Keras takes the mean over the replicas of a batch that is spread over them.
+    Without this, `fit` fails for a ragged batch and, for any model, with
+    several workers (seen in Keras 3.15, keras-team/keras#20585). It can go
+    when `fit` works for any model under `MultiWorkerMirroredStrategy`.
+    """
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        self.before_steps(is_single_batch=iterator is None)
+        if not self.has_replicas() or self.is_complete():
+            return
+        # A dataset that is spread over the replicas already, or a generator:
+        # nothing but a batch says what it holds.
+        share = self.one_share(next(next(iter(iterator))[-1]))
+        self._symbolic_build(data_batch=share)
+
+
+class LossWithoutForward:
+    """On JAX, a loss that calls the model itself: `compute_loss_and_updates`.
+
+    Keras calls the model on the images before the loss, whose views are
+    others. Without this, batch norm's moving statistics see the images too and
+    every step costs a forward pass more. It can go when Keras's step leaves
+    the forward pass to a loss that wants to make it.
+    """
+
+    def compute_loss_and_updates(
+        self,
+        trainable_variables,
+        non_trainable_variables,
+        metrics_variables,
+        x,
+        y,
+        sample_weight,
+        training=False,
+        optimizer_variables=None,
+    ):
+        loss, variables = self.stateless_compute_loss(
+            trainable_variables,
+            non_trainable_variables,
+            metrics_variables,
+            x=x,
+            y=y,
+            sample_weight=sample_weight,
+            training=training,
+        )
+        _, non_trainable_variables, metrics_variables = variables
+        scaled_loss = loss
+        if training:
+            mapping = list(zip(self.optimizer.variables, optimizer_variables))
+            with keras.StatelessScope(state_mapping=mapping):
+                scaled_loss = self.optimizer.scale_loss(loss)
+        return scaled_loss, (
+            loss,
+            None,
+            non_trainable_variables,
+            metrics_variables,
+        )

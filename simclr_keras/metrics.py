@@ -42,9 +42,12 @@ class _ContrastiveMetric(keras.metrics.Mean):
         z_i, z_j = ops.convert_to_tensor(z_i), ops.convert_to_tensor(z_j)
         return self.update_compared(*compare(z_i, z_j), sample_weight)
 
-    def update_compared(self, similarities, partner, sample_weight=None):
+    def update_compared(
+        self, similarities, partner, sample_weight=None, **options
+    ):
         """Adds a batch that `compare` was called on, once for all metrics."""
-        values = self.values(ops.cast(similarities, self.dtype), partner)
+        similarities = ops.cast(similarities, self.dtype)
+        values = self.values(similarities, partner, **options)
         return super().update_state(values, sample_weight)
 
 
@@ -67,6 +70,8 @@ class ContrastiveAccuracy(_ContrastiveMetric):
         >>> float(accuracy.result())
         1.0
     """
+
+    direction = "max"  # What callbacks that watch it look for.
 
     def __init__(self, name="contrastive_accuracy", dtype=None):
         super().__init__(name=name, dtype=dtype)
@@ -101,6 +106,8 @@ class ContrastiveEntropy(_ContrastiveMetric):
         1.3863
     """
 
+    direction = "min"
+
     def __init__(self, temperature=0.1, name="contrastive_entropy", dtype=None):
         super().__init__(name=name, dtype=dtype)
         if not temperature > 0:
@@ -110,8 +117,11 @@ class ContrastiveEntropy(_ContrastiveMetric):
             )
         self.temperature = temperature
 
-    def values(self, similarities, partner):
-        log_p = ops.log_softmax(similarities / self.temperature, axis=-1)
+    def values(self, similarities, partner, temperature=None):
+        temperature = self.temperature if temperature is None else temperature
+        if not isinstance(temperature, (int, float)):
+            temperature = ops.cast(temperature, similarities.dtype)
+        log_p = ops.log_softmax(similarities / temperature, axis=-1)
         return -ops.sum(ops.exp(log_p) * log_p, axis=-1)
 
     def get_config(self):

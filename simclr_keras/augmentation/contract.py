@@ -152,10 +152,7 @@ class _Composition(Augmentation):
         return self._keys([step.key(number, seed) for step in self.steps])
 
     def _keys(self, keys):
-        return tuple(
-            None if key is None else _fold_in(key, place)
-            for place, key in enumerate(keys)
-        )
+        return tuple(fold_key(key, place) for place, key in enumerate(keys))
 
     def apply(self, images, index=None, key=None):
         keys = self.next_key() if key is None else key
@@ -200,7 +197,7 @@ class _ForeignLayer(Augmentation):
         before = [ops.copy(ops.convert_to_tensor(state)) for state in states]
         first = 0 if index is None else index[0]
         for place, state in enumerate(states):
-            folded = _fold_in(_fold_in(key, place + 1), first)
+            folded = fold_key(fold_key(key, place + 1), first)
             # Without the sign, which unsigned numbers do not have.
             state.assign(ops.cast(folded & 0x7FFFFFFF, state.dtype))
         images = self.call(images, training=True)
@@ -237,8 +234,18 @@ class _InOrder:
         return images
 
 
-def _fold_in(key, number):
-    """Another key for every number; 0 leaves a key as it is."""
-    if isinstance(key, tuple):  # Of a composition in a composition.
-        return tuple(k if k is None else _fold_in(k, number) for k in key)
+def fold_key(key, number):
+    """Another key for every number.
+
+    Args:
+        key: As `Augmentation.key` gives it.
+        number: Integer or int32 scalar tensor; 0 leaves the key as it is.
+
+    Returns:
+        A key of the same kind.
+    """
+    if key is None:
+        return None
+    if isinstance(key, tuple):  # Of a composition.
+        return tuple(fold_key(each, number) for each in key)
     return counter_random.fold_in(key, number)

@@ -190,7 +190,7 @@ def _check_views(model, preprocessing, image_shape):
     """Raises if a shape is given that the model's cropping rules out."""
     if preprocessing is not True or not isinstance(model, SimCLRModel):
         return
-    layer = model.preprocessing
+    layer = model.evaluation_preprocessing
     if layer is None or image_shape is None:
         return
     size = layer.height, layer.width
@@ -226,7 +226,7 @@ def _preprocessing(model, preprocessing, image_shape):
             "`preprocessing` must be a boolean or a keras.layers.Layer. "
             f"Received: preprocessing={preprocessing!r}."
         )
-    layer = model.preprocessing if isinstance(model, SimCLRModel) else None
+    layer = getattr(model, "evaluation_preprocessing", None)
     if not preprocessing or layer is None:
         return lambda images: images, image_shape, None
     low, high = model.value_range

@@ -1,17 +1,24 @@
 """The model that learns representations by comparing views."""
 
+import itertools
+
 import keras
 from keras import ops
 
-from simclr_keras import distribution, metrics
+from simclr_keras import distribution, keras_private, metrics
+from simclr_keras.augmentation import as_augmentation
+from simclr_keras.augmentation.contract import fold_key
 from simclr_keras.augmentation.random_image_layer import (
-    RandomImageLayer,
     standardize_value_range,
 )
 from simclr_keras.encoders.representation import check_representations
-from simclr_keras.losses import NTXentLoss
-from simclr_keras.model import inputs
+from simclr_keras.losses import ContrastiveLoss, NTXentLoss
+from simclr_keras.model import batch as batches
+from simclr_keras.model import checks
+from simclr_keras.model.batch import IMAGE, LABEL
+from simclr_keras.model.tracing import trace
 from simclr_keras.model.train_step import TrainStep
+from simclr_keras.model.value_watch import TellOfValues, ValueWatch
 from simclr_keras.projection_head import ProjectionHead
 
 # The seed of the views in `evaluate`.
@@ -121,8 +128,6 @@ class SimCLRModel(TrainStep, keras.Model):
             projection_head = ProjectionHead()
         _check_layer("encoder", encoder)
         _check_layer("projection_head", projection_head)
-        if augmentation is not None:
-            _check_layer("augmentation", augmentation)
         if num_classes is not None and not num_classes > 0:
             raise ValueError(
                 "`num_classes` must be a positive integer or None. Received: "
@@ -132,11 +137,16 @@ class SimCLRModel(TrainStep, keras.Model):
         self.projection_head = projection_head
         self.augmentation = augmentation
         self.num_classes = num_classes
-        self.value_range = _resolve_value_range(value_range, augmentation)
 
-        self.preprocessing = None
-        if hasattr(augmentation, "evaluation"):
-            self.preprocessing = augmentation.evaluation()
+        # One for each view, under one contract.
+        self._augmentations = _one_for_each_view(augmentation)
+        self.value_range = _resolve_value_range(
+            value_range, self._augmentations
+        )
+        self.evaluation_preprocessing = None
+        if self._augmentations:
+            self.evaluation_preprocessing = self._augmentations[0].evaluation()
+        self.may_compile = True  # The augmentation, by XLA.
         self.contrastive_accuracy = metrics.ContrastiveAccuracy()
         self.contrastive_entropy = metrics.ContrastiveEntropy()
         if num_classes is not None:
@@ -152,105 +162,98 @@ class SimCLRModel(TrainStep, keras.Model):
             self.probe_accuracy = keras.metrics.SparseCategoricalAccuracy(
                 name="probe_accuracy"
             )
+        self._state = _State(self.value_range, num_classes)
         if encoder.built and isinstance(encoder, keras.Model):
             self._build_on(getattr(encoder, "output_shape", None))
 
-    def _build_on(self, representation_shape):
-        """Builds what follows the encoder, as soon as its output is known."""
-        if representation_shape is None or self.built:
-            return
-        shape = tuple(representation_shape)
-        check_representations(shape)
-        if not self.projection_head.built:
-            self.projection_head.build(shape)
-        if self.num_classes is not None and not self.linear_probe.built:
-            self.linear_probe.build(shape)
-        distribution.warn_of_local_batch_norm(
-            self.encoder, self.projection_head
-        )
-        self.built = True
+    # --- The sentences of Algorithm 1, to be overridden one at a time --------
+    def make_views(self, images, training=True):
+        """The views of a batch of images.
 
-    def build(self, input_shape):
-        if self.built:
-            return
-        shape = input_shape
-        if isinstance(shape, dict):
-            shape = shape.get(inputs.IMAGE, shape.get(inputs.VIEWS[0]))
-        if self.preprocessing is not None:
-            size = self.preprocessing.height, self.preprocessing.width
-            shape = (shape[0], *size, shape[-1])
-        # By a symbolic call: few layers of users' own build what is in them
-        # without one, or have a `compute_output_shape`.
-        self._represent(keras.KerasTensor(shape, "float32"), training=None)
+        Args:
+            images: Tensor (N, H, W, C) in `value_range`.
+            training: Whether to draw; in evaluation the draws are the same
+                each time and follow from an image's index alone.
 
-    def compile(self, optimizer="rmsprop", loss=None, **kwargs):
-        loss = NTXentLoss() if loss is None else loss
-        # The entropy is that of the softmax in the loss.
-        if hasattr(loss, "temperature"):
-            self.contrastive_entropy.temperature = loss.temperature
-        super().compile(optimizer=optimizer, loss=loss, **kwargs)
-
-    def compile_from_config(self, config):
-        # Keras asks this of a model with a `compile` of its own.
-        config = keras.saving.deserialize_keras_object(config)
-        self.compile(**config)
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
-
-    def call(self, images, training=None):
-        batch = inputs.unpack(images)
-        images = batch.get(inputs.IMAGE, batch.get(inputs.VIEWS[0]))
-        return self._represent(self._prepare(images), training)
-
-    def _prepare(self, images):
-        """Brings images to the views' size and to [0, 1]."""
-        if self.preprocessing is None:
-            return self._scale(images)
-        size = self.preprocessing.height, self.preprocessing.width
-        known = tuple(images.shape[1:3])
-        if None in known and not keras.backend.is_keras_tensor(images):
-            # As in a dataset of images of any size, and in what is exported.
-            images = ops.cond(
-                ops.all(ops.equal(ops.stack(ops.shape(images)[1:3]), size)),
-                lambda: ops.reshape(
-                    ops.cast(images, "float32"), (-1, *size, images.shape[-1])
-                ),
-                lambda: self.preprocessing(images),
-            )
-        elif known != size:
-            images = self.preprocessing(images)
-        return self._scale(images)
-
-    def _scale(self, images):
-        """Brings images from `value_range` to floats in [0, 1]."""
-        low, high = self.value_range
-        return (ops.cast(images, "float32") - low) / (high - low)
-
-    def _represent(self, images, training):
-        """The encoder, with its output checked: (B, H, W, C) to (B, F)."""
-        representations = self.encoder(images, training=training)
-        self._build_on(representations.shape)
-        return representations
-
-    def _views(self, batch, training):
-        """Both views of every image of a batch, in `value_range`."""
-        if inputs.IMAGE not in batch:
-            return tuple(batch[key] for key in inputs.VIEWS)
-        if self.augmentation is None:
-            raise ValueError(
-                "A SimCLRModel without `augmentation` needs batches of views: "
-                "a dictionary with the keys 'view_1' and 'view_2'. Received "
-                "images; pass `augmentation=SimCLRAugmentation(...)`."
-            )
-        images = batch[inputs.IMAGE]
-        if training or not isinstance(self.augmentation, RandomImageLayer):
-            return self.augment(images), self.augment(images)
-        # Evaluation draws the same views each time, and leaves the draws of
-        # the training where they are.
+        Returns:
+            Tuple of two views or more, float tensors (N, H', W', C) in
+            `value_range`, row k of each of image k.
+        """
         return tuple(
-            self.augment(images, ops.array([_EVALUATION_SEED, view]))
-            for view in range(2)
+            self.augment(images, view, training)
+            for view in range(len(self._augmentations))
         )
+
+    def encode(self, images, training=None):
+        """The representations h of images.
+
+        Args:
+            images: Float tensor (B, H, W, C) in [0, 1]: images, or all views
+                of a batch, the first views first.
+            training: Whether batch norm uses the batch's statistics.
+
+        Returns:
+            Float tensor (B, F).
+        """
+        return self.encoder(images, training=training)
+
+    def project(self, representations, training=None):
+        """The projections z of representations.
+
+        Args:
+            representations: Float tensor (B, F), as `encode` gives it.
+            training: Whether batch norm uses the batch's statistics.
+
+        Returns:
+            Float tensor (B, D).
+        """
+        return self.projection_head(representations, training=training)
+
+    def contrastive_loss(
+        self, projections, labels=None, views=None, training=True
+    ):
+        """The loss of a batch's projections: that given to `compile`.
+
+        Of more than two views it is the mean over all pairs of them.
+
+        In a replica of `tf.distribute` the batch is this replica's part of the
+        global one. What is returned adds up over the replicas: a mean over
+        this replica's rows must be its share of the global one, as
+        `simclr_keras.distribution.global_mean` makes it.
+
+        Args:
+            projections: Tuple of a float tensor (N, D) for each view.
+            labels: int32 tensor (N,), or None if the batch has none.
+                `simclr_keras.distribution.all_gather` brings those of all
+                replicas.
+            views: Tuple of a float tensor (N, H, W, C) in [0, 1] for each
+                view, for losses that ask another network.
+            training: Whether the weights are trained by it.
+
+        Returns:
+            Scalar tensor.
+        """
+        losses = [
+            self._loss_of_pair(z_i, z_j, labels)
+            for z_i, z_j in itertools.combinations(projections, 2)
+        ]
+        return sum(losses) / len(losses)
+
+    def update_metrics(self, projections, labels=None):
+        """Updates the metrics of a batch, those of first and second views.
+
+        Args:
+            projections: Tuple of a float tensor (N, D) for each view.
+            labels: int32 tensor (N,) or None.
+        """
+        z_1, z_2 = projections[:2]
+        similarities, partner = metrics.compare(z_1, z_2)
+        self.contrastive_accuracy.update_compared(similarities, partner)
+        # The entropy is that of the softmax in the loss.
+        self.contrastive_entropy.update_compared(
+            similarities, partner, temperature=self._temperature()
+        )
+        super().compute_metrics(None, z_1, z_2)  # those given to `compile`
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -258,9 +261,9 @@ class SimCLRModel(TrainStep, keras.Model):
         """What SimCLR does with a batch (Algorithm 1), on every backend.
 
         Args:
-            x: The batch's images or views, see `inputs.unpack`.
+            x: The batch's images or views, as `fit` takes them.
             y: Labels or None.
-            y_pred: Not used: the projections are made here.
+            y_pred: Ignored: the projections are made here.
             sample_weight: Must be None.
             training: Whether batch norm uses the batch's statistics.
 
@@ -273,52 +276,360 @@ class SimCLRModel(TrainStep, keras.Model):
                 "SimCLRModel takes no `sample_weight`: every view is the "
                 "negative of every other."
             )
-        batch = inputs.unpack(x, y)
-        inputs.check_negatives(batch)
-        batch = self.assert_values(batch)
-        views = ops.concatenate(
-            self._views(batch, training), axis=0
-        )  # (2N, H, W, C)
-        h = self._represent(self._scale(views), training)  # (2N, F)
-        z_1, z_2 = ops.split(self.projection_head(h, training=training), 2)
-        loss = super().compute_loss(x=x, y=z_1, y_pred=z_2, training=training)
-        compared = metrics.compare(z_1, z_2)
-        self.contrastive_accuracy.update_compared(*compared)
-        self.contrastive_entropy.update_compared(*compared)
-        super().compute_metrics(x, z_1, z_2)  # those given to `compile`
+        batch = batches.unpack(x, y)
+        checks.check_negatives(batch)
+        batch = self._check_values(batch)
+        labels = self._labels(batch)
+
+        views = self._views(batch, training)  # V of (N, H, W, C)
+        images = ops.concatenate(views, axis=0)  # (VN, H, W, C)
+        h = self._encode_and_build(images, training)  # (VN, F)
+        z = self.project(h, training)  # (VN, D)
+        projections = tuple(ops.split(z, len(views)))
+        loss = self.contrastive_loss(projections, labels, views, training)
+        for added in self.losses:  # By layers: one share each.
+            loss = loss + ops.cast(added, loss.dtype) / self._num_replicas()
+        self.update_metrics(projections, labels)
+
         if self.num_classes is not None:
-            loss = loss + self._probe(batch, h, training)
+            if not training and IMAGE in batch:
+                # Clean images say more of a probe than augmented ones.
+                h = self._encode_and_build(
+                    self._prepare(batch[IMAGE]), training
+                )
+            loss = loss + self._probe(h, labels)
+        if not training:
+            self._state.count(ops.shape(batches.images_of(batch))[0])
         return loss
 
-    def _probe(self, batch, h, training):
-        """The linear probe's share of the loss: a gradient, and the value 0."""
-        if inputs.LABEL not in batch:
-            raise ValueError(
-                f"A SimCLRModel with num_classes={self.num_classes} trains a "
-                "linear probe and needs labels. Received a batch without; "
-                "pass (images, labels), or leave `num_classes` out."
-            )
-        labels = batch[inputs.LABEL]
-        if len(labels.shape) == 2 and labels.shape[-1] == self.num_classes:
-            labels = ops.argmax(labels, axis=-1)  # from one-hot
-        labels = ops.reshape(labels, (-1,))
-        num_images = distribution.global_batch_size(ops.shape(labels)[0])
-        if training or inputs.IMAGE not in batch:
-            labels = ops.concatenate([labels, labels], axis=0)  # (2N,)
-            num_images = 2 * num_images
+    # --- What the sentences are made of --------------------------------------
+    def augment(self, images, view=0, training=True, augmentation=None):
+        """One random view of each image.
+
+        Args:
+            images: Tensor (N, H, W, C) in `value_range`.
+            view: Integer: which view it is to be. In evaluation another draw
+                belongs to each.
+            training: Whether to draw anew. Otherwise the draws are the same in
+                every evaluation, and those of the training stay where they
+                are.
+            augmentation: `keras.layers.Layer`; None is the model's for this
+                view. One of your own must be an attribute of the model, too,
+                for its generator to be saved.
+
+        Returns:
+            Float tensor (N, H', W', C) in `value_range`.
+        """
+        if augmentation is not None:
+            augmentation = as_augmentation(augmentation)
         else:
-            h = self._represent(self._prepare(batch[inputs.IMAGE]), training)
+            augmentation = self._augmentations[view]
+        index = distribution.sample_index(ops.shape(images)[0])
+        if not training:
+            index = index + self._state.position()
+            key = augmentation.key(view, seed=_EVALUATION_SEED)
+        else:
+            key = augmentation.next_key()
+            if augmentation is not self._augmentations[0]:
+                # Another one with the seed of the first must not draw alike.
+                key = fold_key(key, view)
+        return self.apply_augmentation(augmentation, images, index, key)
+
+    def scale(self, images):
+        """Brings images from `value_range` to floats in [0, 1]."""
+        low, high = self.value_range
+        return (ops.cast(images, "float32") - low) / (high - low)
+
+    def call(self, images, training=None):
+        batch = batches.unpack(images)
+        return self._encode_and_build(
+            self._prepare(batches.images_of(batch)), training
+        )
+
+    def _prepare(self, images):
+        """Brings images to the views' size and to [0, 1]."""
+        if self.evaluation_preprocessing is not None:
+            images = self.evaluation_preprocessing(images)
+        return self.scale(images)
+
+    def _views(self, batch, training):
+        """The views of a batch in [0, 1]."""
+        if IMAGE not in batch:
+            views = [batch[name] for name in batches.view_names(batch)]
+        elif not self._makes_views():
+            raise ValueError(
+                "A SimCLRModel without `augmentation` needs batches of views: "
+                "a dictionary with the keys 'view_1' and 'view_2'. Received "
+                "images; pass `augmentation=SimCLRAugmentation(...)`."
+            )
+        else:
+            views = self.make_views(batch[IMAGE], training)
+        shapes = [tuple(view.shape)[1:] for view in views]
+        if len(views) < 2 or any(shape != shapes[0] for shape in shapes):
+            raise ValueError(
+                "A batch must have two views or more, all of one shape. "
+                f"Received: {len(views)} of shapes {shapes}."
+            )
+        return tuple(self.scale(view) for view in views)
+
+    def _makes_views(self):
+        own = type(self).make_views is not SimCLRModel.make_views
+        return own or bool(self._augmentations)
+
+    def _encode_and_build(self, images, training):
+        """`encode`, with its output checked, and what follows it built."""
+        representations = self.encode(images, training)
+        self._build_on(representations.shape)
+        return representations
+
+    def _loss_of_pair(self, z_i, z_j, labels):
+        loss = self.loss
+        if getattr(loss, "uses_labels", False):
+            values = loss(z_i, z_j, labels=labels)
+        else:
+            values = loss(z_i, z_j)
+        if len(values.shape):  # What is not reduced: a row a view or an image.
+            return distribution.global_mean(values)
+        if isinstance(loss, keras.losses.Loss):
+            return values  # A share already.
+        return values / self._num_replicas()
+
+    def _temperature(self):
+        return getattr(self.loss, "temperature", None)
+
+    def _num_replicas(self):
+        return distribution.num_replicas()
+
+    def _labels(self, batch):
+        """The labels of a batch as int32 (N,), or None."""
+        labels = batch.get(LABEL)
+        if labels is None:
+            if self.num_classes is not None:
+                raise ValueError(
+                    checks.missing_labels_message(self.num_classes)
+                )
+            return None
+        if len(labels.shape) == 2 and labels.shape[-1] not in (None, 1):
+            labels = ops.argmax(labels, axis=-1)  # from one-hot
+        return ops.cast(ops.reshape(labels, (-1,)), "int32")
+
+    def _probe(self, h, labels):
+        """The linear probe's share of the loss: a gradient, and the value 0."""
+        num_views = ops.shape(h)[0] // ops.shape(labels)[0]
+        labels = ops.tile(labels, [num_views])
         logits = self.linear_probe(ops.stop_gradient(h))
         losses = keras.losses.sparse_categorical_crossentropy(
             labels, logits, from_logits=True
         )
         self.probe_loss.update_state(losses)
         self.probe_accuracy.update_state(labels, logits)
-        # Added up over the replicas, the mean over the global batch.
-        loss = ops.sum(losses) / ops.cast(num_images, losses.dtype)
+        loss = distribution.global_mean(losses)
         # The probe is trained beside the encoder and leaves the loss that is
         # logged the contrastive one.
         return loss - ops.stop_gradient(loss)
+
+    @property
+    def compiled_augmentations(self):
+        """What XLA compiles in a step, functions by augmentation."""
+        return self._state.compiled
+
+    # --- Values --------------------------------------------------------------
+    def _check_values(self, batch):
+        images = batches.images_of(batch)
+        checks.check_dtype(images.dtype, self.value_range)
+        self._state.image_shape = (None, *tuple(images.shape)[1:])
+        return self.checked(batch, *self._state.watch.look(batch))
+
+    def look_at_images(self, x):
+        """Notes the values of images that `predict` is given."""
+        batch = batches.unpack(x)
+        images = batches.images_of(batch)
+        checks.check_dtype(images.dtype, self.value_range)
+        self._state.watch.look({IMAGE: images})
+
+    def _check_data(
+        self, x, y, batch_size=None, num_steps=None, validation_split=0.0
+    ):
+        """Refuses what can be told without reading a dataset."""
+        description = batches.describe(x, y)
+        if description is None:
+            return
+        batch = batches.unpack(*description)
+        checks.check_description(batch, self.value_range, self.num_classes)
+        if hasattr(x, "element_spec"):
+            return
+        arrays = batches.unpack(x, y)
+        count = len(batches.images_of(arrays))
+        num_train = int(count * (1 - validation_split))
+        for part, steps in ((num_train, num_steps), (count - num_train, None)):
+            checks.check_remainder(
+                part,
+                batch_size or 32,
+                # Only TensorFlow's models have strategies.
+                distribution.num_replicas(
+                    getattr(self, "distribute_strategy", None)
+                ),
+                steps,
+            )
+        self._check_arrays(arrays)
+
+    def _check_arrays(self, batch):
+        if checks.check_arrays(batch, self.value_range, self.num_classes):
+            self._state.watch.warn_of_scaled_images()
+
+    # --- Building and saving -------------------------------------------------
+    def _build_on(self, representation_shape):
+        """Builds what follows the encoder, as soon as its output is known."""
+        if representation_shape is None or self.built:
+            return
+        shape = (None, *tuple(representation_shape)[1:])
+        check_representations(tuple(representation_shape))
+        if not self.projection_head.built:
+            self.projection_head.build(shape)
+        if self.num_classes is not None and not self.linear_probe.built:
+            self.linear_probe.build(shape)
+        distribution.warn_of_local_batch_norm(
+            self.encoder, self.projection_head
+        )
+        self.built = True
+
+    def build(self, input_shape):
+        """Makes all variables.
+
+        Args:
+            input_shape: Shape (B, H, W, C) of the images, or a dictionary of
+                shapes as `fit` takes one of images.
+        """
+        shape = input_shape
+        if isinstance(shape, dict):
+            shape = batches.images_of(shape)
+        self._state.image_shape = (None, *tuple(shape)[1:])
+        if not self.is_complete():
+            # By a symbolic call: few layers of users' own build what is in
+            # them without one, or have a `compute_output_shape`.
+            trace(self._trace_inference, self._image_symbol())
+
+    def _trace_inference(self, images):
+        h = self._encode_and_build(self._prepare(images), False)
+        return self.project(h, False)
+
+    def _image_symbol(self):
+        return keras.KerasTensor(self._state.image_shape, "float32")
+
+    def is_complete(self):
+        """Whether all variables are there, the optimizer's included."""
+        return self._has_all_but_slots() and (
+            self.optimizer is None or self.optimizer.built
+        )
+
+    def _has_all_but_slots(self):
+        if not self.built or self._state.has_new_metrics:
+            return False
+        # Some layers are never built: those that no step calls, and a
+        # `keras.Sequential` whose layers are called one by one.
+        return self._state.is_traced or all(
+            layer.built
+            for layer in keras_private.flatten_layers(self)
+            if not isinstance(layer, keras.Sequential) or layer.weights
+        )
+
+    def complete(self, x, y=None):
+        """Makes the variables that are missing, by a step on shapes alone.
+
+        Args:
+            x, y: Tensors, or `keras.KerasTensor`s, of a batch as `fit` takes
+                one.
+        """
+        x, y = keras.tree.map_structure(_symbol, (x, y))
+        with distribution.scope(getattr(self, "distribute_strategy", None)):
+            if not self._has_all_but_slots():
+                trace(self._trace_step, x, y)
+                self._state.has_new_metrics = False
+                self._state.is_traced = True
+                self.built = True
+            if self.optimizer is not None and not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+
+    def _trace_step(self, x, y):
+        return self.compute_loss(x, y, training=False)
+
+    @property
+    def variables(self):
+        # The loss's temperature, and what is counted in an evaluation, belong
+        # to the state of a step as weights do.
+        own = [*self._state.variables, *getattr(self.loss, "variables", [])]
+        return [*super().variables, *own]
+
+    def get_build_config(self):
+        if self._state.image_shape is None:
+            return super().get_build_config()
+        return {"input_shape": self._state.image_shape}
+
+    def export(self, filepath, *args, **kwargs):
+        if self._state.image_shape is not None:
+            # Keras exports by the shapes of a call.
+            self.build(self._state.image_shape)
+            self(self._image_symbol())
+        return super().export(filepath, *args, **kwargs)
+
+    # --- Keras's methods -----------------------------------------------------
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+    ):
+        loss = NTXentLoss() if loss is None else loss
+        checks.check_loss(loss)
+        checks.check_metrics(metrics)
+        for name, value in (
+            ("loss_weights", loss_weights),
+            ("weighted_metrics", weighted_metrics),
+        ):
+            if value is not None:
+                raise ValueError(
+                    f"SimCLRModel takes no `{name}`: it has one loss, without "
+                    f"weights of images. Received: {name}={value!r}."
+                )
+        if isinstance(loss, ContrastiveLoss):
+            with distribution.scope(getattr(self, "distribute_strategy", None)):
+                loss.build()
+        self.may_compile = jit_compile is not False
+        self._state.compiled.clear()
+        self._state.has_new_metrics = metrics not in (None, [], {})
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            metrics=metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+
+    def compile_from_config(self, config):
+        # Keras asks this of a model with a `compile` of its own.
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**config)
+        if self._state.image_shape is not None:
+            labels = None
+            if self.num_classes is not None or getattr(
+                self.loss, "uses_labels", False
+            ):
+                labels = keras.KerasTensor((None,), "int32")
+            if self._makes_views():
+                self.complete(self._image_symbol(), labels)
+            else:
+                view = self._image_symbol()
+                self.complete({"view_1": view, "view_2": view}, labels)
+        elif self.built:
+            self.optimizer.build(self.trainable_variables)
 
     @property
     def loss_tracker(self):
@@ -326,52 +637,144 @@ class SimCLRModel(TrainStep, keras.Model):
         return next(m for m in self.metrics if m.name == "loss")
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        # `compute_loss` has updated them; under a strategy Keras asks once
-        # before it has, to build what `compile` was given.
-        compiled = self._compile_metrics
-        if compiled is not None and not compiled.built:
-            return {}
-        return self.get_metrics_result()
+        return self.get_metrics_result()  # `compute_loss` has updated them.
 
-    def fit(self, x=None, y=None, *args, **kwargs):
-        names = "batch_size", "epochs", "verbose", "callbacks"
-        given = {**dict(zip((*names, "validation_split"), args)), **kwargs}
-        batch_size = given.get("batch_size")
-        validation_batch_size = given.get("validation_batch_size") or batch_size
-        self._check_first(
-            x,
-            y,
-            batch_size,
-            given.get("validation_split", 0.0),
-            validation_batch_size,
-        )
-        validation = given.get("validation_data")
-        if validation is not None:
-            self._check_first(
-                *keras.utils.unpack_x_y_sample_weight(validation)[:2],
-                validation_batch_size,
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        if class_weight is not None or sample_weight is not None:
+            raise ValueError(
+                "SimCLRModel takes no `sample_weight` and no `class_weight`: "
+                "every view is the negative of every other."
             )
-        return super().fit(x, y, *args, **kwargs)
-
-    def evaluate(self, x=None, y=None, batch_size=None, *args, **kwargs):
-        # `fit` has looked at what it evaluates with.
-        if not kwargs.get("_use_cached_eval_dataset"):
-            self._check_first(x, y, batch_size)
-        return super().evaluate(x, y, batch_size, *args, **kwargs)
-
-    def _check_first(self, x, y, batch_size, *validation):
-        inputs.check_first(
+        num_steps = None
+        if steps_per_epoch is not None:
+            num_steps = steps_per_epoch * (epochs - initial_epoch)
+        self._check_data(x, y, batch_size, num_steps, validation_split)
+        if validation_data is not None:
+            self._check_data(
+                *keras.utils.unpack_x_y_sample_weight(validation_data)[:2],
+                validation_batch_size or batch_size,
+                validation_steps,
+            )
+        self._complete_for(x, y)
+        return super().fit(
             x,
             y,
-            batch_size,
-            self.value_range,
-            self.num_classes,
-            *validation,
-            # Only TensorFlow's models have strategies.
-            num_replicas=distribution.num_replicas(
-                getattr(self, "distribute_strategy", None)
-            ),
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=self._with_own(callbacks),
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size,
+            validation_freq=validation_freq,
         )
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        # With these, `fit` asks for what it has checked already.
+        if not kwargs:
+            self._check_data(x, y, batch_size, steps)
+            self._complete_for(x, y)
+            callbacks = self._with_own(callbacks)
+        self._state.restart()
+        return super().evaluate(
+            x,
+            y,
+            batch_size=batch_size,
+            verbose=verbose,
+            sample_weight=sample_weight,
+            steps=steps,
+            callbacks=callbacks,
+            return_dict=return_dict,
+            **kwargs,
+        )
+
+    def predict(
+        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
+    ):
+        description = batches.describe(x)
+        if description is not None:
+            images = batches.images_of(batches.unpack(description[0]))
+            checks.check_dtype(images.dtype, self.value_range)
+            if not hasattr(x, "element_spec"):
+                images = batches.images_of(batches.unpack(x))
+                self._check_arrays({IMAGE: images})
+        return super().predict(
+            x,
+            batch_size=batch_size,
+            verbose=verbose,
+            steps=steps,
+            callbacks=self._with_own(callbacks),
+        )
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        self._state.restart()
+        return super().test_on_batch(x, y, sample_weight, return_dict)
+
+    def _complete_for(self, x, y):
+        """Makes all variables before the first step, if the data says how."""
+        description = batches.describe(x, y)
+        if isinstance(x, keras.utils.PyDataset) and not self.is_complete():
+            description = keras.utils.unpack_x_y_sample_weight(x[0])[:2]
+        if description is not None:
+            batch = batches.unpack(*description)
+            images = batches.images_of(batch)
+            self._state.image_shape = (None, *tuple(images.shape)[1:])
+            if not self.is_complete():
+                self.complete(*description)
+
+    def _with_own(self, callbacks):
+        """The callbacks with that which tells of values, and directions."""
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(TellOfValues(self._state.watch))
+            return callbacks
+        callbacks = [
+            each for each in keras.tree.flatten(callbacks) if each is not None
+        ]
+        directions = {
+            metric.name: metric.direction
+            for metric in self.metrics
+            if hasattr(metric, "direction")
+        }
+        directions.update(probe_accuracy="max", probe_loss="min")
+        for each in callbacks:
+            name = str(getattr(each, "monitor", "")).removeprefix("val_")
+            if getattr(each, "mode", None) == "auto" and name in directions:
+                each.mode = directions[name]
+        # First, so that what follows saves nothing that is refused.
+        return [TellOfValues(self._state.watch), *callbacks]
 
     def get_config(self):
         config = super().get_config()
@@ -395,6 +798,48 @@ class SimCLRModel(TrainStep, keras.Model):
         return cls(**config)
 
 
+class _State:
+    """What a model keeps besides weights; Keras saves none of it.
+
+    Its variables are part of a step's state on every backend.
+    """
+
+    def __init__(self, value_range, num_classes):
+        self.image_shape = None
+        self.has_new_metrics = False
+        self.is_traced = False
+        # By augmentation; in an attribute of the model TensorFlow would save
+        # it.
+        self.compiled = {}
+        self.watch = ValueWatch(value_range, num_classes)
+        self.evaluated = keras.Variable(
+            0, trainable=False, dtype="int32", name="images_evaluated"
+        )
+
+    @property
+    def variables(self):
+        return [self.watch.seen, self.evaluated]
+
+    def position(self):
+        """How many images came before in this evaluation."""
+        return ops.convert_to_tensor(self.evaluated)
+
+    def count(self, num_images):
+        """Counts the images of a batch, over all replicas."""
+        total = distribution.global_batch_size(num_images)
+        self.evaluated.assign(self.position() + ops.cast(total, "int32"))
+
+    def restart(self):
+        self.evaluated.assign(ops.zeros_like(self.position()))
+
+
+def _symbol(part):
+    if part is None or keras.backend.is_keras_tensor(part):
+        return part
+    dtype = keras.backend.standardize_dtype(part.dtype)
+    return keras.KerasTensor((None, *tuple(part.shape)[1:]), dtype)
+
+
 def _check_layer(name, layer):
     if not isinstance(layer, keras.layers.Layer):
         raise TypeError(
@@ -403,16 +848,43 @@ def _check_layer(name, layer):
         )
 
 
-def _resolve_value_range(value_range, augmentation):
-    """The range of the images, which model and augmentation agree on."""
-    augmented = getattr(augmentation, "value_range", None)
+def _one_for_each_view(augmentation):
+    """Augmentations under one contract, a tuple as long as there are views."""
+    if augmentation is None:
+        return ()
+    if not isinstance(augmentation, (list, tuple)):
+        _check_layer("augmentation", augmentation)
+        return (as_augmentation(augmentation),) * 2
+    if len(augmentation) < 2:
+        raise ValueError(
+            "`augmentation` must be a layer, or a list of one for each of two "
+            f"views or more. Received a list of {len(augmentation)}."
+        )
+    for layer in augmentation:
+        _check_layer("augmentation", layer)
+    return tuple(as_augmentation(layer) for layer in augmentation)
+
+
+def _resolve_value_range(value_range, augmentations):
+    """The range of the images, which model and augmentations agree on."""
+    found = {
+        tuple(each.value_range)
+        for each in augmentations
+        if hasattr(each, "value_range")
+    }
+    if len(found) > 1:
+        raise ValueError(
+            "The augmentations of the views must have one `value_range`. "
+            f"Received: {sorted(found)}."
+        )
+    augmented = next(iter(found), None)
     if value_range is None:
         return standardize_value_range(augmented or (0, 255))
     value_range = standardize_value_range(value_range)
-    if augmented is not None and tuple(augmented) != value_range:
+    if augmented is not None and augmented != value_range:
         raise ValueError(
             "`value_range` must be that of the augmentation. Received: "
             f"value_range={value_range}, while the augmentation has "
-            f"{tuple(augmented)}."
+            f"{augmented}."
         )
     return value_range

@@ -81,7 +81,7 @@ def distance(model, expected):
 def test_in_a_step_of_two_replicas():
     # Logical devices must be set up before anything else runs.
     process = subprocess.run(
-        [sys.executable, "-m", "tests.test_foreign_augmentation"],
+        [sys.executable, "-m", "tests.model.test_foreign_augmentation"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -1,0 +1,117 @@
+"""What a batch may be: images, images with labels, or views of images."""
+
+import re
+
+import keras
+
+IMAGE, LABEL = "image", "label"
+
+_VIEW = re.compile(r"view_[1-9]\d*")
+_FORMS = (
+    "images; (images, labels); a dictionary with the key 'image' and "
+    "optionally 'label'; or, augmented already, a dictionary with the keys "
+    "'view_1', 'view_2' and so on, and optionally 'label'"
+)
+
+
+def unpack(x, y=None):
+    """Takes a batch apart.
+
+    Args:
+        x: Images (B, H, W, C), or a dictionary as a batch of TFDS is: the
+            images under `"image"`, or views of each under `"view_1"`,
+            `"view_2"` and so on; labels under `"label"`.
+        y: Labels, a dictionary with the key `"label"`, or None.
+
+    Returns:
+        Dictionary with `"image"`, or with the views, and with `"label"` if
+        there are labels.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if isinstance(x, dict):
+        batch = {
+            k: v for k, v in x.items() if k in (IMAGE, LABEL) or _is_view(k)
+        }
+    elif isinstance(x, (list, tuple)):
+        raise ValueError(
+            f"A batch must be {_FORMS}. Received {len(x)} arrays as images: "
+            "two arrays side by side could as well be images and labels."
+        )
+    else:
+        batch = {IMAGE: x}
+    names = view_names(batch)
+    expected = [f"view_{k + 1}" for k in range(max(2, len(names)))]
+    if (IMAGE in batch) == bool(names) or (names and names != expected):
+        raise ValueError(
+            f"A batch must be {_FORMS}. Received a dictionary with the keys "
+            f"{sorted(x)}."
+        )
+    if isinstance(y, dict):
+        y = y.get(LABEL)
+    if y is not None:
+        batch[LABEL] = y
+    for key in (IMAGE, *names):
+        if key in batch and len(batch[key].shape) != 4:
+            raise ValueError(
+                f"Images must be (B, H, W, C). Received: {key}.shape="
+                f"{tuple(batch[key].shape)}."
+            )
+    for name in names[1:]:
+        a, b = (tuple(batch[k].shape) for k in (names[0], name))
+        if any(None not in (m, n) and m != n for m, n in zip(a, b)):
+            raise ValueError(
+                "All views must have the same shape. Received: "
+                f"{names[0]}.shape={a}, {name}.shape={b}."
+            )
+    return batch
+
+
+def _is_view(key):
+    return isinstance(key, str) and _VIEW.fullmatch(key) is not None
+
+
+def view_names(batch):
+    """The keys of the views in a batch, in their order; [] for images."""
+    return sorted(filter(_is_view, batch), key=lambda key: int(key[5:]))
+
+
+def images_of(batch):
+    """The images, or the first views, of a batch that `unpack` gave."""
+    return batch[IMAGE] if IMAGE in batch else batch[view_names(batch)[0]]
+
+
+def describe(x, y=None):
+    """The shapes and dtypes of a batch of some data, without reading it.
+
+    Args:
+        x: What `fit` takes as `x`: arrays, or a `tf.data.Dataset`, which says
+            what its elements are.
+        y: What `fit` takes as `y`.
+
+    Returns:
+        Pair (x, y) of structures of `keras.KerasTensor`, of an unknown number
+        of images; None if the data does not say, as a `PyDataset`, a generator
+        or a dataset that is spread over replicas.
+    """
+    if hasattr(x, "element_spec"):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
+    parts = keras.tree.flatten((x, y))
+    known = [
+        part is None or (hasattr(part, "shape") and hasattr(part, "dtype"))
+        for part in parts
+    ]
+    if x is None or not all(known):
+        return None
+    try:
+        return keras.tree.map_structure(_symbol, (x, y))
+    except (TypeError, ValueError):  # Of unknown rank, or text.
+        return None
+
+
+def _symbol(part):
+    if part is None:
+        return None
+    dtype = keras.backend.standardize_dtype(part.dtype)
+    return keras.KerasTensor((None, *tuple(part.shape)[1:]), dtype)

@@ -1,0 +1,305 @@
+"""What is refused, as early as it can be known."""
+
+import math
+import warnings
+
+import keras
+import numpy as np
+
+from simclr_keras import distribution
+from simclr_keras.model.batch import IMAGE, LABEL, images_of, view_names
+
+SINGLE_IMAGE = (
+    "SimCLR needs at least two images in a batch: a single one has no "
+    "negatives. Use a larger batch, and `drop_remainder=True` (or a number of "
+    "images that the batch size divides) if the last one is short."
+)
+
+EMPTY_REPLICA = (
+    "A replica received no image of a short last batch, and cannot take part "
+    "in the step. Use `drop_remainder=True`, or a number of images that the "
+    "batch size divides."
+)
+
+# Names of Keras's losses and metrics that compare two tensors of one shape, so
+# that they say something of two projections. All others are of labels.
+_OF_TWO_PROJECTIONS = (
+    "CosineSimilarity",
+    "Huber",
+    "LogCosh",
+    "LogCoshError",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "RootMeanSquaredError",
+)
+# Numbers that are looked at together, so that little memory is taken.
+_CHUNK = 2**22
+
+
+# --- What `compile` is given -------------------------------------------------
+def check_loss(loss):
+    """Raises unless a loss can be one of two projections.
+
+    Args:
+        loss: As in `compile`.
+
+    Raises:
+        TypeError: If it is not a single callable.
+        ValueError: If it is a loss of Keras's that compares labels with
+            predictions.
+    """
+    if isinstance(loss, str) or not callable(loss):
+        raise TypeError(
+            "`loss` must be a loss of two projections, such as "
+            "simclr_keras.NTXentLoss(), a keras.losses.Loss of your own or a "
+            f"function of (z_1, z_2). Received: loss={loss!r}."
+        )
+    if _compares_labels(loss):
+        raise ValueError(
+            "`loss` must compare the projections of two views. Received: "
+            f"loss={loss!r}, which compares labels with predictions. Use "
+            "simclr_keras.NTXentLoss(); for another one override "
+            "`SimCLRModel.contrastive_loss`."
+        )
+
+
+def check_metrics(metrics):
+    """Raises unless metrics can be of two projections.
+
+    Args:
+        metrics: As in `compile`.
+
+    Raises:
+        TypeError: If one is not a callable.
+        ValueError: If one is of Keras's that compares labels with predictions.
+    """
+    for metric in keras.tree.flatten(metrics):
+        if metric is None:
+            continue
+        advice = (
+            "Metrics are called with the projections of first and second "
+            "views; for the accuracy of a classifier train a linear probe, "
+            "SimCLRModel(..., num_classes=10)."
+        )
+        if isinstance(metric, str) or not callable(metric):
+            raise TypeError(
+                "`metrics` must hold keras.metrics.Metric objects or functions "
+                f"of two projections. Received: {metric!r}. {advice}"
+            )
+        if _compares_labels(metric):
+            raise ValueError(
+                "`metrics` must compare the projections of two views. "
+                f"Received: {metric!r}, which compares labels with "
+                f"predictions. {advice}"
+            )
+
+
+def _compares_labels(what):
+    kind = what if hasattr(what, "__name__") else type(what)
+    if not str(getattr(kind, "__module__", "")).startswith("keras."):
+        return False
+    names = {kind.__name__.lower().replace("_", "")}
+    return not names & {name.lower() for name in _OF_TWO_PROJECTIONS}
+
+
+# --- What can be told of data without reading it -----------------------------
+def check_dtype(dtype, value_range):
+    """Raises if images of a dtype cannot be meant to have a range.
+
+    Args:
+        dtype: String, the dtype of images.
+        value_range: Pair (low, high).
+
+    Raises:
+        TypeError: If the dtype is not of numbers.
+        ValueError: If what the dtype holds is far beyond the range, or the
+            range far beyond what it holds.
+    """
+    dtype = keras.backend.standardize_dtype(dtype)
+    if dtype == "bool" or not ("int" in dtype or "float" in dtype):
+        raise TypeError(
+            "Images must be integers or floats. Received images of dtype "
+            f"{dtype}; cast them."
+        )
+    if dtype not in ("uint8", "uint16"):
+        return
+    low, high = value_range
+    largest = np.iinfo(dtype).max
+    # 12 bits in 16 are usual, 8 in 16 are not.
+    too_bright = high < (2 if dtype == "uint8" else 256)
+    if not (too_bright or high > largest):
+        return
+    raise ValueError(
+        f"{dtype} images, from 0 to {largest}, do not go with value_range="
+        f"({low}, {high}): to the encoder they would be all but "
+        f"{'white' if too_bright else 'black'}. State their range with "
+        f"value_range=(0, {largest}), in the augmentation too, or convert them."
+    )
+
+
+def check_description(batch, value_range, num_classes):
+    """Checks a batch of which shapes and dtypes alone are known.
+
+    Args:
+        batch: As `batch.unpack` gives it.
+        value_range: Pair (low, high).
+        num_classes: Number of classes of the linear probe, or None.
+
+    Raises:
+        ValueError: If the probe has no labels, or as `check_dtype`.
+        TypeError: As `check_dtype`.
+    """
+    check_dtype(images_of(batch).dtype, value_range)
+    if num_classes is not None and LABEL not in batch:
+        raise ValueError(missing_labels_message(num_classes))
+
+
+def missing_labels_message(num_classes):
+    """What to say where a probe has no labels."""
+    return (
+        f"A SimCLRModel with num_classes={num_classes} trains a linear probe "
+        "and needs labels, in `validation_data` too. Received data without; "
+        "pass (images, labels), or leave `num_classes` out."
+    )
+
+
+def check_remainder(count, batch_size, num_replicas=1, num_steps=None):
+    """Raises if the last batch of so many images would be too short.
+
+    Args:
+        count: Integer, number of images.
+        batch_size: Integer.
+        num_replicas: Integer, replicas that share a batch.
+        num_steps: Integer, number of batches that are taken in all, or None
+            for all there are.
+
+    Raises:
+        ValueError: If a batch would hold a single image, or none for a
+            replica.
+    """
+    over = count % batch_size
+    if num_steps is not None and num_steps <= count // batch_size:
+        return
+    if over == 1:
+        raise ValueError(
+            f"{SINGLE_IMAGE} Received {count} images and batch_size="
+            f"{batch_size}, which leaves one over."
+        )
+    if 0 < over <= (num_replicas - 1) * math.ceil(over / num_replicas):
+        raise ValueError(
+            f"{EMPTY_REPLICA} Received {count} images, batch_size="
+            f"{batch_size} and {num_replicas} replicas, which leaves "
+            f"{over} over."
+        )
+
+
+def check_negatives(batch):
+    """Raises a `ValueError` if the batch is known to hold a single image."""
+    if images_of(batch).shape[0] == 1 and distribution.num_replicas() == 1:
+        raise ValueError(SINGLE_IMAGE)
+
+
+# --- What arrays hold --------------------------------------------------------
+def check_arrays(batch, value_range, num_classes=None):
+    """Checks the values of arrays in host memory, a chunk at a time.
+
+    Nothing is looked at that the dtype guarantees, and nothing is copied.
+
+    Args:
+        batch: As `batch.unpack` gives it, of NumPy arrays or eager tensors.
+        value_range: Pair (low, high).
+        num_classes: Number of classes of the linear probe, or None.
+
+    Returns:
+        Whether images are floats that lie in [0, 1] while the range is wider,
+        which looks like a mistake.
+
+    Raises:
+        ValueError: If images leave the range or are NaN, or labels are not
+            classes.
+    """
+    scaled = [
+        _check_images(batch[key], value_range)
+        for key in (IMAGE, *view_names(batch))
+        if key in batch and not is_guaranteed(batch[key].dtype, value_range)
+    ]
+    if num_classes is not None and LABEL in batch:
+        labels = keras.ops.convert_to_numpy(batch[LABEL])
+        is_one_hot = labels.ndim == 2 and labels.shape[-1] == num_classes
+        if not is_one_hot and not np.all(
+            (labels >= 0) & (labels < num_classes)
+        ):
+            raise ValueError(
+                f"{label_message(num_classes)} Found labels from "
+                f"{labels.min()} to {labels.max()}."
+            )
+    return any(scaled)
+
+
+def _check_images(images, value_range):
+    low, high = value_range
+    slack = range_slack(value_range)
+    is_float = "float" in keras.backend.standardize_dtype(images.dtype)
+    least, most = math.inf, -math.inf
+    step = max(1, _CHUNK // max(1, math.prod(tuple(images.shape)[1:])))
+    for start in range(0, len(images), step):
+        chunk = keras.ops.convert_to_numpy(images[start : start + step])
+        if not chunk.size:
+            continue
+        # NaN passes through and then fails the comparison.
+        chunk_least, chunk_most = float(chunk.min()), float(chunk.max())
+        if not (low - slack <= chunk_least and chunk_most <= high + slack):
+            raise ValueError(
+                f"{out_of_range_message(value_range)} Found values from "
+                f"{chunk_least} to {chunk_most}."
+            )
+        least, most = min(least, chunk_least), max(most, chunk_most)
+    return is_float and looks_scaled(value_range) and most <= 1
+
+
+def is_guaranteed(dtype, value_range):
+    """Whether no value of a dtype can leave a range."""
+    dtype = keras.backend.standardize_dtype(dtype)
+    if "uint" not in dtype:
+        return False
+    low, high = value_range
+    return low <= 0 and np.iinfo(dtype).max <= high
+
+
+def looks_scaled(value_range):
+    """Whether floats in [0, 1] would be a mistake in such a range."""
+    low, high = value_range
+    return low <= 0 and high > 1
+
+
+def warn_of_scaled_images(value_range):
+    """Warns that floats in [0, 1] are all but black in a wider range."""
+    warnings.warn(
+        "The images are floats that lie in [0, 1], but value_range is "
+        f"{tuple(value_range)}: to the encoder they are all but black. "
+        "If they are scaled already, say so with value_range=(0, 1).",
+        stacklevel=5,
+    )
+
+
+def out_of_range_message(value_range):
+    """What to say of images that are NaN or outside the range."""
+    return (
+        f"Images must be numbers within value_range={tuple(value_range)}; "
+        "some are outside it or NaN. Scale or clip them, or state their range "
+        "with `value_range`."
+    )
+
+
+def label_message(num_classes):
+    """What to say of labels that are not classes."""
+    return (
+        "Labels must be integers in [0, num_classes) for the linear probe; "
+        f"some are not. num_classes={num_classes}."
+    )
+
+
+def range_slack(value_range):
+    """By how much rounding may take an image out of its range."""
+    low, high = value_range
+    return 1e-4 * (high - low)

@@ -1,0 +1,163 @@
+"""A step on TensorFlow: replicas, loss scale, assertions, compiled views."""
+
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from simclr_keras import distribution, keras_private
+from simclr_keras.model import checks
+from simclr_keras.model.batch import images_of
+
+
+class TensorFlowStep(keras_private.BuildsBeforeTensorFlowSteps):
+    """Steps of `tf.GradientTape`."""
+
+    def train_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x, y, sample_weight=sample_weight)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables
+        gradients = tape.gradient(scaled_loss, variables)
+        self.optimizer.apply(self._share_overflow(gradients), variables)
+        return self._log(loss, x)
+
+    def test_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        loss = self.compute_loss(
+            x, y, sample_weight=sample_weight, training=False
+        )
+        return self._log(loss, x)
+
+    def predict_step(self, data):
+        self.look_at_images(keras.utils.unpack_x_y_sample_weight(data)[0])
+        return super().predict_step(data)
+
+    def _log(self, loss, x):
+        # The loss of a replica is its share of the global batch's.
+        num_replicas = distribution.num_replicas()
+        num_images = distribution.global_batch_size(
+            ops.shape(keras.tree.flatten(x)[0])[0]
+        )
+        self.loss_tracker.update_state(
+            loss * num_replicas, sample_weight=num_images / num_replicas
+        )
+        logs = self.get_metrics_result()
+        if distribution.is_multi_worker(self.distribute_strategy):
+            # Keras takes the mean of logs over workers along the first axis.
+            logs = {name: tf.reshape(v, (1,)) for name, v in logs.items()}
+        return logs
+
+    def _share_overflow(self, gradients):
+        """Makes what overflowed on one replica overflow on all.
+
+        Keras leaves out a step of mixed_float16 whose gradients overflow, but
+        looks at those of the first replica only (seen in Keras 3.15).
+        """
+        optimizer = self.optimizer
+        if distribution.num_replicas() == 1 or not isinstance(
+            optimizer, keras.optimizers.LossScaleOptimizer
+        ):
+            return gradients
+        overflow = distribution.any_replica(
+            ops.logical_not(optimizer.check_finite(gradients))
+        )
+        return [
+            g if g is None else tf.where(overflow, tf.cast(np.nan, g.dtype), g)
+            for g in gradients
+        ]
+
+    def before_steps(self, is_single_batch):
+        """Checks what a strategy cannot do, before the first step."""
+        strategy = self.distribute_strategy
+        distribution.check_fit(
+            strategy, self.optimizer, self.steps_per_execution
+        )
+        if is_single_batch and distribution.num_replicas(strategy) > 1:
+            raise ValueError(
+                "`train_on_batch` and `test_on_batch` give every replica the "
+                "whole batch, where SimCLR needs each image once. Received a "
+                f"call with {distribution.num_replicas(strategy)} replicas; "
+                "use `fit` or `evaluate`."
+            )
+
+    def has_replicas(self):
+        """Whether several replicas train this model in step."""
+        return distribution.num_replicas(self.distribute_strategy) > 1
+
+    def one_share(self, batch):
+        """What one replica of this process has of a batch."""
+        return distribution.one_share(self.distribute_strategy, batch)
+
+    def sync_state(self):
+        """Brings variables up to date, which they always are here."""
+
+    def apply_augmentation(self, augmentation, images, index, key):
+        """`augmentation.apply`, by XLA where that is possible and pays."""
+        # Every size of images is compiled anew, for seconds: only those whose
+        # size is known, and so the same in every batch, are.
+        is_compiled = (
+            augmentation.jit_compile
+            and self.may_compile
+            and not tf.executing_eagerly()
+            and None not in tuple(images.shape)[1:]
+            and sys.platform != "darwin"
+        )
+        if not is_compiled:
+            return augmentation.apply(images, index, key)
+        # XLA makes these many small operations several times as fast on a CPU.
+        # What it compiles is a function of its arguments: in a replica it must
+        # not hold variables, which belong to one replica.
+        if key is None:
+            key = augmentation.next_key()
+        compiled = self.compiled_augmentations.get(augmentation)
+        if compiled is None:
+            compiled = tf.function(
+                augmentation.apply, jit_compile=True, autograph=False
+            )
+            self.compiled_augmentations[augmentation] = compiled
+        views = compiled(images, index, key)
+        shape = augmentation.compute_output_shape(tuple(images.shape))
+        return tf.ensure_shape(views, shape)
+
+    def checked(self, batch, outside, no_class):
+        """Stops at a batch whose values are wrong, before it is used.
+
+        XLA leaves assertions out.
+
+        Args:
+            batch: As `batch.unpack` gives it.
+            outside, no_class: As `ValueWatch.look` gives them.
+
+        Returns:
+            The batch, to be used instead: in a graph, what is computed from it
+            waits for the assertions, which would otherwise run beside the
+            step and leave NaN in the weights.
+        """
+        assertions = []
+        for is_wrong, message in (
+            (outside, checks.out_of_range_message(self.value_range)),
+            (no_class, checks.label_message(self.num_classes)),
+        ):
+            if is_wrong is not None:
+                assertions.append(
+                    tf.debugging.assert_equal(is_wrong, False, message)
+                )
+        images = images_of(batch)
+        if images.shape[0] is None:
+            # The same on every replica, so that all of them stop together.
+            sizes = distribution.batch_sizes(tf.shape(images)[0])
+            assertions += [
+                tf.debugging.assert_greater(
+                    tf.reduce_sum(sizes), 1, checks.SINGLE_IMAGE
+                ),
+                tf.debugging.assert_positive(
+                    tf.reduce_min(sizes), checks.EMPTY_REPLICA
+                ),
+            ]
+        # Eager assertions have raised already and are None.
+        with tf.control_dependencies([a for a in assertions if a is not None]):
+            return {key: tf.identity(value) for key, value in batch.items()}

@@ -1,0 +1,157 @@
+"""What the values of images and labels were, seen as they pass."""
+
+import keras
+from keras import ops
+
+from simclr_keras.model import checks
+from simclr_keras.model.batch import IMAGE, LABEL, view_names
+
+_OUTSIDE, _ABOVE_ONE, _NO_CLASS, _FLOATS = range(4)
+
+
+class ValueWatch:
+    """Looks at values on the device, on every backend and under XLA.
+
+    A few reductions a batch go into one small variable, which `tell` reads
+    after the first batch and at the end. Nothing is looked at that a dtype
+    guarantees, so that uint8 images cost nothing. Under `tf.distribute` the
+    first replica's share is what is told of.
+
+    Args:
+        value_range: Pair (low, high) of the images.
+        num_classes: Number of classes of the labels, or None.
+    """
+
+    def __init__(self, value_range, num_classes=None):
+        self.value_range = value_range
+        self.num_classes = num_classes
+        # Which of the above was seen, as 0 or 1.
+        self.seen = keras.Variable(
+            [0.0] * 4, trainable=False, dtype="float32", name="values_seen"
+        )
+        self.has_warned = False
+
+    def look(self, batch):
+        """Notes the values of a batch.
+
+        Args:
+            batch: As `batch.unpack` gives it.
+
+        Returns:
+            Pair of boolean scalar tensors: whether images are outside the
+            range or NaN, and whether labels are not classes; None where there
+            is nothing to look at.
+        """
+        images = [
+            batch[key]
+            for key in (IMAGE, *view_names(batch))
+            if key in batch
+            and not checks.is_guaranteed(batch[key].dtype, self.value_range)
+        ]
+        outside = above_one = no_class = None
+        is_float = False
+        if images:
+            low, high = self.value_range
+            slack = checks.range_slack(self.value_range)
+            floats = [ops.cast(each, "float32") for each in images]
+            # Written so that NaN fails.
+            outside = _any(
+                ops.logical_not((x >= low - slack) & (x <= high + slack))
+                for x in floats
+            )
+            above_one = _any(x > 1 for x in floats)
+            is_float = any(
+                "float" in keras.backend.standardize_dtype(each.dtype)
+                for each in images
+            )
+        if self.num_classes is not None and LABEL in batch:
+            labels = ops.cast(batch[LABEL], "float32")
+            # One-hot labels are 0 or 1, which are classes.
+            no_class = _any(
+                [ops.logical_not((labels >= 0) & (labels < self.num_classes))]
+            )
+        if outside is not None or no_class is not None:
+            found = [
+                0.0 if flag is None else ops.cast(flag, "float32")
+                for flag in (outside, above_one, no_class)
+            ]
+            found = ops.stack([*found, float(is_float)])
+            self.seen.assign(ops.maximum(self.seen, found))
+        return outside, no_class
+
+    def forget(self):
+        """Begins anew, with data that may be others."""
+        self.seen.assign(ops.zeros_like(self.seen))
+
+    def tell(self):
+        """Raises or warns of what was seen.
+
+        Raises:
+            ValueError: If images left the range or were NaN, or labels were
+                not classes.
+        """
+        seen = ops.convert_to_numpy(self.seen)
+        if seen[_OUTSIDE]:
+            self.forget()
+            raise ValueError(checks.out_of_range_message(self.value_range))
+        if seen[_NO_CLASS]:
+            self.forget()
+            raise ValueError(checks.label_message(self.num_classes))
+        if (
+            seen[_FLOATS]
+            and not seen[_ABOVE_ONE]
+            and checks.looks_scaled(self.value_range)
+        ):
+            self.warn_of_scaled_images()
+
+    def warn_of_scaled_images(self):
+        """Warns that floats in [0, 1] are all but black in a wider range."""
+        if not self.has_warned:
+            self.has_warned = True
+            checks.warn_of_scaled_images(self.value_range)
+
+
+def _any(conditions):
+    """Whether one of some boolean tensors is true somewhere."""
+    return ops.any(ops.stack([ops.any(each) for each in conditions]))
+
+
+class TellOfValues(keras.callbacks.Callback):
+    """Asks a model's watch after the first batch and at every end."""
+
+    def __init__(self, watch):
+        super().__init__()
+        self.watch = watch
+        self.is_first = True
+
+    def _after_batch(self):
+        if self.is_first:
+            self.is_first = False
+            self._tell()
+
+    def _at_end(self):
+        if self.is_first:
+            raise ValueError("The dataset is empty: it holds no batch.")
+        self._tell()
+
+    def _tell(self):
+        self.model.sync_state()
+        self.watch.tell()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._after_batch()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._after_batch()
+
+    def on_predict_batch_end(self, batch, logs=None):
+        self._after_batch()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._at_end()
+
+    def on_test_end(self, logs=None):
+        self._at_end()
+
+    def on_predict_end(self, logs=None):
+        self._tell()

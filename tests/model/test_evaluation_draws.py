@@ -1,0 +1,110 @@
+"""Evaluation draws by an image's index, and leaves training alone."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from simclr_keras.augmentation import (
+    RandomCutout,
+    RandomGaussianNoise,
+    RandomHorizontalFlip,
+)
+from tests.model.models import EAGER, IMAGES, LABELS, fit, tiny_model
+
+
+def composed():
+    return keras.Sequential(
+        [
+            RandomHorizontalFlip(seed=7),
+            RandomGaussianNoise(stddev=0.3, seed=7),
+            keras.Sequential([RandomCutout(seed=7), RandomCutout(seed=7)]),
+        ]
+    )
+
+
+AUGMENTATIONS = {
+    "layer": lambda: RandomGaussianNoise(seed=7),
+    "sequential": composed,
+    "without_seeds": lambda: keras.Sequential(
+        [RandomHorizontalFlip(), RandomGaussianNoise()]
+    ),
+    "with_a_keras_layer": lambda: keras.Sequential(
+        [keras.layers.RandomTranslation(0.3, 0.3, seed=3), RandomCutout(seed=7)]
+    ),
+    "keras_layer": lambda: keras.layers.RandomTranslation(0.4, 0.4, seed=3),
+    "one_for_each_view": lambda: [RandomCutout(seed=7), RandomCutout(seed=7)],
+}
+OWN = ("layer", "sequential", "without_seeds", "one_for_each_view")
+
+
+def recorded(model, *data, **kwargs):
+    """The views of an evaluation, in order."""
+    views = []
+    augment = model.augment
+
+    def record(images, view=0, training=True, augmentation=None):
+        result = augment(images, view, training, augmentation)
+        views.append((view, np.array(result)))
+        return result
+
+    model.augment = record
+    model.evaluate(*data, verbose=0, **kwargs)
+    del model.augment
+    return [
+        np.concatenate([v for k, v in views if k == view]) for view in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("compiling", [{}, EAGER])
+def test_evaluation_repeats(name, compiling):
+    model = tiny_model(augmentation=AUGMENTATIONS[name](), compiling=compiling)
+    losses = [model.evaluate(IMAGES, batch_size=8, verbose=0) for _ in range(2)]
+    fit(model, IMAGES, epochs=1)
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_validation_leaves_the_training_as_it_is(name):
+    alone, watched = (
+        tiny_model(augmentation=AUGMENTATIONS[name]()) for _ in range(2)
+    )
+    fit(alone, IMAGES)
+    fit(watched, IMAGES, validation_data=(IMAGES[:8],))
+    for a, b in zip(alone.get_weights(), watched.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_views_follow_from_the_index_in_the_evaluation(name):
+    model = tiny_model(augmentation=AUGMENTATIONS[name](), compiling=EAGER)
+    model.evaluate(IMAGES, verbose=0)  # makes all variables
+    whole = recorded(model, IMAGES, batch_size=16)
+    for size in (8, 4):
+        cut = recorded(model, IMAGES, batch_size=size)
+        for a, b in zip(whole, cut):
+            # float32, in units of 255
+            np.testing.assert_allclose(a, b, atol=1e-3)
+    # The two views are two draws, and so are an image's in two places.
+    assert np.abs(whole[0] - whole[1]).max() > 1
+    same = np.repeat(IMAGES[:1], 16, axis=0)
+    first, second = np.split(recorded(model, same, batch_size=8)[0], 2)
+    assert np.abs(first - second).max() > 1
+
+
+def test_evaluate_of_a_batch_repeats():
+    model = tiny_model(augmentation=composed())
+    losses = [model.test_on_batch(IMAGES) for _ in range(2)]
+    np.testing.assert_array_equal(*losses)
+
+
+def test_a_dataset_gives_what_arrays_give():
+    model = tiny_model(augmentation=composed(), num_classes=4)
+    batches = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(8)
+    by_dataset = model.evaluate(batches, verbose=0, return_dict=True)
+    by_arrays = model.evaluate(
+        IMAGES, LABELS, batch_size=8, verbose=0, return_dict=True
+    )
+    # float32; threads may add up in another order
+    assert by_dataset == pytest.approx(by_arrays, rel=1e-5)

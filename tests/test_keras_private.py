@@ -1,0 +1,90 @@
+"""Each private name is needed still; the test that fails says which is not.
+
+A test here is of Keras or TensorFlow, not of this library: it shows what goes
+wrong without the name. Once it does not, what is in `keras_private` can go.
+"""
+
+import keras
+import tensorflow as tf
+
+from simclr_keras import keras_private
+
+
+def test_layers_do_not_list_their_sublayers():
+    class Nested(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = keras.Sequential([keras.layers.Dense(1)])
+
+    layer = Nested()
+    assert not hasattr(layer, "layers")
+    assert {type(each) for each in keras_private.flatten_layers(layer)} == {
+        Nested,
+        keras.Sequential,
+        keras.layers.Dense,
+    }
+
+
+def test_strategies_do_not_say_what_they_were_given():
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+    public = [name for name in dir(strategy) if not name.startswith("_")]
+    assert not [name for name in public if "cross_device" in name]
+    found = keras_private.cross_device_ops(strategy)
+    assert isinstance(found, tf.distribute.ReductionToOneDevice)
+
+
+def test_datasets_run_stateful_functions_side_by_side():
+    inside = []
+
+    def note(x):
+        inside.append(keras_private.in_dataset_function())
+        return x
+
+    dataset = tf.data.Dataset.range(2)
+    dataset.map(note, num_parallel_calls=2)
+    dataset.map(tf.function(note))
+    tf.function(note)(tf.constant(1))
+    note(1)
+    assert inside == [True, True, False, False]
+    # Were they run one at a time, there would be as many values as elements.
+    counter = tf.Variable(0, dtype="int64")
+
+    def slowly(x):
+        before = counter.read_value()
+        with tf.control_dependencies([before]):
+            wait = tf.reduce_sum(tf.random.normal((200, 200)))
+        with tf.control_dependencies([wait]):
+            counter.assign(before + 1)
+        return before
+
+    seen = tf.data.Dataset.range(200).map(slowly, num_parallel_calls=4)
+    assert len({int(x) for x in seen}) < 200
+
+
+class TwoInputs(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+        self.calls = 0
+
+    def call(self, x):
+        self.calls += 1
+        return self.dense(x)
+
+
+def test_keras_reads_a_batch_for_its_shapes():
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = TwoInputs()
+        model.compile("sgd", "mse")
+    count = tf.Variable(0, dtype="int64")
+
+    def counted(x):
+        with tf.control_dependencies([count.assign_add(1)]):
+            return tf.identity(x), x
+
+    data = tf.data.Dataset.from_tensor_slices(tf.ones((4, 2))).map(counted)
+    model.fit(data.batch(2), verbose=0)
+    # Once for the shapes and once to train.
+    assert int(count) > 4
