@@ -134,3 +134,30 @@ class LossWithoutForward:
             non_trainable_variables,
             metrics_variables,
         )
+
+
+class OwnWeightDecay:
+    """Mixin for an optimizer that applies its `weight_decay` itself.
+
+    Keras's `_apply_weight_decay` shrinks the weights by an attribute of that
+    name, decoupled from the gradient. Without this mixin, an optimizer that
+    adds the decay to the gradient would decay twice. It cannot be switched off
+    by excluding every variable in `exclude_from_weight_decay`: on PyTorch,
+    Keras then passes an empty list to `torch._foreach_mul_`. It can go when an
+    optimizer can turn Keras's decay off in public.
+    """
+
+    def _apply_weight_decay(self, variables):
+        pass
+
+
+def variable_index(optimizer, variable):
+    """Position of `update_step`'s variable among those given to `build`.
+
+    `Optimizer._get_variable_index`, which Keras's own docstring on custom
+    optimizers uses. Without it, `update_step` cannot find the slots of its
+    variable: on TensorFlow that is a `tf.Variable` without a path, and under
+    `tf.distribute` one replica's. It can go when `update_step` receives the
+    `keras.Variable`, or Keras has a public name for this.
+    """
+    return optimizer._get_variable_index(variable)

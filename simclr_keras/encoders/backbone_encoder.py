@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from simclr_keras.encoders.image_dtype import check_floats
 from simclr_keras.encoders.input_scaling import Scaling
 
 _POOLINGS = ("avg", "max", "token")
@@ -50,6 +51,7 @@ class BackboneEncoder(keras.Model):
 
     Attributes:
         feature_dim: F once built, before that None.
+        value_range: (0, 1), the range of the images that it takes.
 
     Call arguments:
         images: Float tensor (B, H, W, C) in [0, 1].
@@ -79,6 +81,8 @@ class BackboneEncoder(keras.Model):
     Batch norm in a backbone normalizes as the backbone was made to: by the
     batch of each replica, unless its layers say `synchronized=True`.
     """
+
+    value_range = (0, 1)
 
     def __init__(
         self,
@@ -149,12 +153,7 @@ class BackboneEncoder(keras.Model):
         self.feature_dim = h.shape[-1]
 
     def call(self, images, training=None):
-        if "float" not in keras.backend.standardize_dtype(images.dtype):
-            raise TypeError(
-                "An encoder takes floats in [0, 1]. Received: images of dtype "
-                f"{keras.backend.standardize_dtype(images.dtype)}. Divide "
-                "8-bit images by 255, as SimCLRModel does."
-            )
+        check_floats(images)
         images = self._scaling(ops.cast(images, self.compute_dtype))
         if isinstance(getattr(self._features, "input", None), dict):
             images = dict.fromkeys(self._features.input, images)
@@ -199,6 +198,10 @@ class BackboneEncoder(keras.Model):
             return features[:, 0]
         pool = ops.mean if self.pooling == "avg" else ops.max
         return pool(features, axis=tuple(range(1, rank - 1)))
+
+    def compute_output_spec(self, images, training=None):
+        check_floats(images)
+        return super().compute_output_spec(images, training=training)
 
     def compute_output_shape(self, input_shape):
         if not self.built:

@@ -7,6 +7,7 @@ import keras
 
 from simclr_keras import distribution
 from simclr_keras.encoders import resnet_blocks
+from simclr_keras.encoders.image_dtype import check_floats
 
 # Depth -> block and number of blocks in each of the four groups.
 _ARCHITECTURES = {
@@ -66,6 +67,7 @@ class ResNet(keras.Model):
             gives them all.
         image_shape: The tuple given as `input_shape`. As in every Keras
             model, the attribute `input_shape` has the batch axis too.
+        value_range: (0, 1), the range of the images that it takes.
 
     Call arguments:
         inputs: Float tensor (B, H, W, C) in [0, 1]; no mean or standard
@@ -94,6 +96,8 @@ class ResNet(keras.Model):
         - [Chen et al., 2020](https://arxiv.org/abs/2006.10029) (SimCLRv2)
           for deeper, wider and selective-kernel variants.
     """
+
+    value_range = (0, 1)
 
     def __init__(
         self,
@@ -162,6 +166,16 @@ class ResNet(keras.Model):
         self.image_shape = image_shape
         self.synchronized = synchronized
         self._endpoints = endpoints
+
+    # Both before Keras casts to float32: the call with tensors, and with
+    # Keras tensors.
+    def call(self, inputs, training=None, mask=None, **kwargs):
+        check_floats(inputs)
+        return super().call(inputs, training=training, mask=mask, **kwargs)
+
+    def compute_output_spec(self, inputs, training=None, mask=None):
+        check_floats(inputs)
+        return super().compute_output_spec(inputs, training, mask)
 
     @property
     def endpoints(self):

@@ -1,4 +1,4 @@
-"""LARS and the learning rate it is used with."""
+"""LARS, and the learning rate schedule that goes with it."""
 
 from simclr_keras.optimizers.lars import LARS
 from simclr_keras.optimizers.learning_rate import (

@@ -1,4 +1,4 @@
-"""The learning rate: how it grows with the batch and falls with the steps."""
+"""The learning rate: scaled with the batch size, decayed over the steps."""
 
 import math
 
@@ -8,21 +8,22 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
 class WarmupCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear rise from 0, then half a cosine down to 0.
+    """Linear warm-up from 0, then half a cosine down to 0.
 
-    With W the warm-up steps, T the total and P the peak,
+    With W the number of warm-up steps, T the total number of steps and P the
+    peak learning rate,
 
         step < W:       P * step / W
         W <= step < T:  P * (1 + cos(pi * (step - W) / (T - W))) / 2
         T <= step:      0
 
-    Step 0 has a rate of 0 if there is a warm-up, and P otherwise.
+    Step 0 has a learning rate of 0 if there is a warm-up, and P otherwise.
 
     Args:
         peak_learning_rate: Number >= 0, P; see `scaled_learning_rate`.
-        total_steps: Positive integer T, warm-up included.
-        warmup_steps: Integer W in [0, T]. Defaults to 0; the paper's is 10
-            epochs.
+        total_steps: Positive integer T, including the warm-up.
+        warmup_steps: Integer W in [0, T]. Defaults to 0; the paper warms up
+            for 10 epochs.
         name: Name of the schedule.
 
     Raises:
@@ -48,7 +49,7 @@ class WarmupCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
         name="warmup_cosine_decay",
     ):
         super().__init__()
-        if not peak_learning_rate >= 0:
+        if not 0 <= peak_learning_rate < math.inf:
             raise ValueError(
                 "`peak_learning_rate` must be a number >= 0. Received: "
                 f"peak_learning_rate={peak_learning_rate!r}."
@@ -89,13 +90,13 @@ class WarmupCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def scaled_learning_rate(base, batch_size, scaling="linear"):
-    """The learning rate for a batch.
+    """Scales a learning rate with the batch size.
 
     Args:
-        base: Number >= 0: with linear scaling the rate of a batch of 256
-            (0.3 in the paper), with square-root scaling that of a batch of 1
-            (0.075 in the paper, the same at 4096).
-        batch_size: Positive integer: images in the global batch.
+        base: Number >= 0: with linear scaling the learning rate for a batch
+            of 256 (0.3 in the paper), with square-root scaling that for a
+            batch of 1 (0.075 in the paper, which is the same at 4096).
+        batch_size: Positive integer, number of images in the global batch.
         scaling: `"linear"`, base * batch_size / 256, or `"sqrt"`,
             base * sqrt(batch_size), better for small batches and few epochs.
             Defaults to `"linear"`.
@@ -104,7 +105,7 @@ def scaled_learning_rate(base, batch_size, scaling="linear"):
         Float.
 
     Raises:
-        ValueError: If `batch_size` is not positive or there is no such scaling.
+        ValueError: If an argument is out of its range.
 
     Example:
         >>> import simclr_keras
@@ -117,6 +118,10 @@ def scaled_learning_rate(base, batch_size, scaling="linear"):
         - [Chen et al., 2020](https://arxiv.org/abs/2002.05709), Section 2.2
           and Table B.1.
     """
+    if not 0 <= base < math.inf:
+        raise ValueError(
+            f"`base` must be a number >= 0. Received: base={base!r}."
+        )
     if not batch_size > 0:
         raise ValueError(
             "`batch_size` must be positive. Received: "

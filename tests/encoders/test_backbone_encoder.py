@@ -337,8 +337,3 @@ def test_refuses_features_of_unknown_size():
     inputs = keras.Input((None, None, None))
     with pytest.raises(ValueError, match="known size F"):
         make(backbone=keras.Model(inputs, keras.layers.ReLU()(inputs)))
-
-
-def test_refuses_integers():
-    with pytest.raises(TypeError, match="uint8"):
-        make()((images() * 255).astype("uint8"))

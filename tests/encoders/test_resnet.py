@@ -62,9 +62,13 @@ def shake(model, seed=0):
 
 
 def batch_norms(model):
+    layers = list(model.layers)
+    for layer in model.layers:
+        if isinstance(layer, SelectiveKernelConv2D):
+            layers += [layer.conv_bn, layer.reduce_bn]
     return [
         layer
-        for layer in model._flatten_layers()
+        for layer in layers
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
 

@@ -20,7 +20,8 @@ def recursion(
     weight_decay=0.0,
     trust_coefficient=0.001,
     nesterov=False,
-    excluded=False,
+    has_decay=True,
+    has_trust_ratio=True,
 ):
     """The docstring's recursion in float64: w after each of the gradients."""
     w, v, path = np.array(w, "float64"), 0.0, []
@@ -28,8 +29,9 @@ def recursion(
         rate = learning_rate(step) if callable(learning_rate) else learning_rate
         g = np.array(gradient, "float64")
         trust = 1.0
-        if not excluded:
+        if has_decay:
             g = g + weight_decay * w
+        if has_trust_ratio:
             norm_w, norm_g = np.sqrt((w**2).sum()), np.sqrt((g**2).sum())
             if norm_w > 0 and norm_g > 0:
                 trust = trust_coefficient * norm_w / norm_g
@@ -67,7 +69,11 @@ def apply(optimizer, gradients, variables_):
 def assert_follows(path, start, gradients, excluded=(False, True), **options):
     for i, is_excluded in enumerate(excluded):
         expected = recursion(
-            start[i], [g[i] for g in gradients], excluded=is_excluded, **options
+            start[i],
+            [g[i] for g in gradients],
+            has_decay=not is_excluded,
+            has_trust_ratio=not is_excluded,
+            **options,
         )
         # float32, a few roundings a step
         np.testing.assert_allclose(
@@ -244,6 +250,298 @@ def test_excluded_variables_take_no_decay():
     assert_follows(path, start, gradients, excluded=(True, False), **options)
 
 
+# --- What a bias or a norm is ------------------------------------------------
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Tokens(keras.layers.Layer):
+    """Prepends a class token, adds positions, scales: as a ViT's layers do."""
+
+    def build(self, shape):
+        self.positions = keras.layers.Embedding(
+            shape[1] + 1, shape[2], name="position_embedding"
+        )
+        self.positions.build(())
+        self.token = self.add_weight((1, 1, shape[-1]), name="class_token")
+        self.scales = self.add_weight(
+            (1, 1, shape[-1]), initializer="ones", name="layer_scale"
+        )
+
+    def call(self, x):
+        token = keras.ops.repeat(self.token, keras.ops.shape(x)[0], axis=0)
+        x = keras.ops.concatenate([token, x], axis=1)
+        x = x + self.positions(keras.ops.arange(x.shape[1]))
+        return x * self.scales
+
+    def compute_output_shape(self, shape):
+        return (shape[0], shape[1] + 1, shape[2])
+
+
+def vision_transformer():
+    """Patches (B, 4, 6) to classes, with every kind of bias and norm."""
+    layers = keras.layers
+    inputs = keras.Input((4, 6), name="patches")
+    x = layers.EinsumDense(
+        "btf,fhd->bthd", (4, 2, 4), bias_axes="hd", name="patching"
+    )(inputs)
+    x = Tokens(name="tokens")(layers.Reshape((4, 8))(x))
+    y = layers.LayerNormalization(axis=(1, 2), name="first")(x)
+    y = layers.MultiHeadAttention(2, 4, name="attention")(y, y)
+    x = layers.Add()([x, y])
+    x = layers.GroupNormalization(2, name="groups")(x)
+    x = layers.RMSNormalization(axis=(1, 2), name="second")(x)
+    x = layers.SpectralNormalization(
+        layers.Dense(8, name="mlp"), name="spectral_normalization"
+    )(x)
+    x = layers.GRU(8, name="pooling")(x)  # has a bias of rank 2
+    x = layers.Embedding(3, 8, name="words")(inputs[:, 0, 0]) + x
+    x = layers.BatchNormalization(name="last_norm")(x)
+    outputs = layers.Dense(3, name="linear_probe")(x)
+    return keras.Model(inputs, outputs)
+
+
+# Of those variables, the ones that are weights.
+WEIGHTS = {
+    "patching/kernel",
+    "attention/query/kernel",
+    "attention/key/kernel",
+    "attention/value/kernel",
+    "attention/attention_output/kernel",
+    "spectral_normalization/mlp/kernel",
+    "pooling/gru_cell/kernel",
+    "pooling/gru_cell/recurrent_kernel",
+    "words/embeddings",
+}
+# Those that are none in spite of their rank.
+OF_HIGH_RANK = {
+    "patching/bias",
+    "tokens/class_token",
+    "tokens/layer_scale",
+    "tokens/position_embedding/embeddings",
+    "first/gamma",
+    "first/beta",
+    "attention/query/bias",
+    "attention/key/bias",
+    "attention/value/bias",
+    "second/scale",
+    "pooling/gru_cell/bias",
+    "linear_probe/kernel",
+}
+
+
+def follow(lars, variables_, steps=3):
+    """Steps of an optimizer and the gradients that they were given."""
+    rng = np.random.default_rng(0)
+    for v in variables_:
+        v.assign(rng.normal(size=v.shape))
+    start = {v.path: v.numpy() for v in variables_}
+    gradients = [
+        {v.path: rng.normal(size=v.shape) for v in variables_}
+        for _ in range(steps)
+    ]
+    path = apply(lars, [list(g.values()) for g in gradients], variables_)
+    path = [dict(zip(start, values, strict=True)) for values in path]
+    return start, gradients, path
+
+
+OPTIONS_OF_ALL = {"weight_decay": 0.3, "trust_coefficient": 0.02}
+
+
+def assert_masks(lars, variables_, decayed, adapted):
+    """Those paths, and no others, have decay and have a trust ratio."""
+    start, gradients, steps = follow(lars, variables_)
+    assert (decayed | adapted) <= set(start)
+    for path in start:
+        expected = recursion(
+            start[path],
+            [g[path] for g in gradients],
+            has_decay=path in decayed,
+            has_trust_ratio=path in adapted,
+            **OPTIONS_OF_ALL,
+        )
+        # float32, a few roundings a step
+        np.testing.assert_allclose(
+            [step[path] for step in steps],
+            expected,
+            rtol=1e-5,
+            atol=1e-6,
+            err_msg=path,
+        )
+    paths = [v.path for v in variables_]
+    assert lars.has_decay == [p in decayed for p in paths]
+    assert lars.has_trust_ratio == [p in adapted for p in paths]
+
+
+def test_biases_and_norms_are_left_out_whatever_their_rank():
+    model = vision_transformer()
+    temperature = keras.Variable(1.0, name="log_temperature")
+    variables_ = [*model.trainable_variables, temperature]
+    high = {v.path for v in variables_ if len(v.shape) > 1}
+    assert high == WEIGHTS | OF_HIGH_RANK
+    assert_masks(LARS(**OPTIONS_OF_ALL), variables_, WEIGHTS, WEIGHTS)
+
+
+def test_first_step_of_an_attention_bias_that_starts_at_0():
+    attention = keras.layers.MultiHeadAttention(2, 4, name="attention")
+    attention.build((None, 5, 8), (None, 5, 8))
+    lars = LARS(0.3, weight_decay=0.1)
+    ones = [tf.ones(v.shape) for v in attention.trainable_variables]
+    for step in (1, 2):
+        before = {v.path: v.numpy() for v in attention.trainable_variables}
+        lars.apply(ones, attention.trainable_variables)
+        for v in attention.trainable_variables:
+            moved = before[v.path] - v.numpy()
+            if v.name == "bias":  # momentum alone, in the second step too
+                expected = 0.3 * (1 if step == 1 else 1.9)
+                np.testing.assert_allclose(moved, expected, rtol=1e-6)
+            elif step == 1:  # as long as the rate says
+                length = 0.3 * 0.001 * np.linalg.norm(before[v.path])
+                # float32, differences of weights a thousand times as large
+                np.testing.assert_allclose(
+                    np.linalg.norm(moved), length, rtol=1e-3
+                )
+
+
+@pytest.mark.parametrize("name", ["scale:0", "my_norm/weight", "pos_embed"])
+def test_names_of_others(name):
+    variables_ = [tf.Variable(tf.ones((2, 3)), name=name)]
+    lars = LARS()
+    lars.build(variables_)
+    assert lars.has_decay == lars.has_trust_ratio == [False]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["upscale/kernel", "bias_net/kernel", "denormalize/w", "norm/kernel"],
+)
+def test_names_that_only_look_like_those_of_biases_and_norms(path):
+    lars = LARS()
+    lars.build([tf.Variable(tf.ones((2, 3)), name=path)])
+    assert lars.has_decay == lars.has_trust_ratio == [True]
+
+
+ALL = WEIGHTS | OF_HIGH_RANK
+
+
+@pytest.mark.parametrize(
+    ("arguments", "decayed", "adapted"),
+    [
+        ({"exclude_from_decay": []}, "all", WEIGHTS),
+        ({"exclude_from_trust_ratio": []}, WEIGHTS, "all"),
+        ({"exclude": [], "exclude_from_decay": ["."]}, set(), "all"),
+        (
+            {"exclude": ["/"], "exclude_from_trust_ratio": ["kernel|bias"]},
+            set(),
+            {p for p in ALL if "kernel" not in p and "bias" not in p},
+        ),
+        (
+            {
+                "exclude_from_decay": ["."],
+                "exclude_from_trust_ratio": ["words"],
+            },
+            set(),
+            ALL - {"words/embeddings"},
+        ),
+    ],
+)
+def test_decay_and_trust_ratio_have_masks_of_their_own(
+    arguments, decayed, adapted
+):
+    variables_ = [
+        v for v in vision_transformer().trainable_variables if len(v.shape) > 1
+    ]
+    assert_masks(
+        LARS(**arguments, **OPTIONS_OF_ALL),
+        variables_,
+        ALL if decayed == "all" else decayed,
+        ALL if adapted == "all" else adapted,
+    )
+
+
+def test_exclude_from_weight_decay_of_keras():
+    model = vision_transformer()
+    listed = model.get_layer("attention").trainable_variables[0]
+    lars = LARS(**OPTIONS_OF_ALL)
+    lars.exclude_from_weight_decay(var_names=["^words/"])  # is replaced
+    lars.exclude_from_weight_decay([listed], ["^pooling/", "mlp"])
+    decayed = {p for p in WEIGHTS if not p.startswith("pooling")}
+    decayed -= {"attention/query/kernel", "spectral_normalization/mlp/kernel"}
+
+    copy = LARS.from_config(checks.jsonable(lars.get_config()))
+    assert copy.get_config() == lars.get_config()
+    for one in (lars, copy):
+        assert_masks(one, model.trainable_variables, decayed, WEIGHTS)
+    with pytest.raises(ValueError, match="before the optimizer is built"):
+        lars.exclude_from_weight_decay(var_names=["bias"])
+
+
+def test_exclude_from_weight_decay_tells_variables_of_one_path_apart():
+    twins = [keras.Variable(np.ones((2, 2)), name="kernel") for _ in range(2)]
+    lars = LARS()
+    lars.exclude_from_weight_decay(twins)
+    lars.build(twins)
+    assert lars.has_decay == [False, False]
+    lars = LARS()
+    lars.exclude_from_weight_decay(twins[:1])
+    with pytest.raises(ValueError, match=r"path 'kernel'.*different names"):
+        lars.build(twins)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "exclude",
+        "exclude_from_decay",
+        "exclude_from_trust_ratio",
+        "exclude_from_weight_decay",
+    ],
+)
+def test_an_expression_that_excludes_nothing_warns(name):
+    lars = LARS()
+    if name == "exclude_from_weight_decay":
+        lars.exclude_from_weight_decay(var_names=["kernel", "gama"])
+    else:
+        lars = LARS(**{name: ["kernel", "gama"]})
+    with pytest.warns(UserWarning, match=f"`{name}` of LARS.*'gama'") as caught:
+        lars.build(variables())
+    assert len(caught) == 1
+    assert "['kernel', 'bias']" in str(caught[0].message)
+
+
+def test_a_vision_transformer_resumes_as_it_was(tmp_path):
+    def fit(model, epochs=1):
+        rng = np.random.default_rng(0)
+        x = np.abs(rng.normal(size=(8, 4, 6))).astype("float32").clip(0, 2)
+        y = rng.integers(0, 3, 8)
+        model.fit(x, y, batch_size=4, epochs=epochs, shuffle=False, verbose=0)
+
+    model = vision_transformer()
+    lars = LARS(
+        0.1,
+        weight_decay=0.1,
+        trust_coefficient=0.1,
+        exclude_from_trust_ratio=["bias$", "gamma$", "beta$"],
+    )
+    lars.exclude_from_weight_decay(
+        model.get_layer("attention").trainable_variables[:1]
+    )
+    model.compile(
+        lars, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    fit(model)
+    loaded = checks.save_and_load(model, tmp_path)
+    assert loaded.optimizer.has_decay == lars.has_decay
+    assert loaded.optimizer.has_trust_ratio == lars.has_trust_ratio
+    for one in (model, loaded):
+        fit(one, epochs=2)
+    for a, b in zip(
+        [*model.weights, *lars.variables],
+        [*loaded.weights, *loaded.optimizer.variables],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b, err_msg=a.path)
+
+
 # --- As a Keras optimizer --------------------------------------------------
 
 
@@ -379,6 +677,8 @@ def test_configuration():
         "trust_coefficient": 0.01,
         "nesterov": True,
         "exclude": ["bias", "norm"],
+        "exclude_from_decay": [],
+        "exclude_from_trust_ratio": ["^encoder/"],
         "name": "a_name",
     }
     options = {"clipnorm": 2.0, "gradient_accumulation_steps": 4}
@@ -404,19 +704,51 @@ def test_defaults():
     assert config["weight_decay"] == 0
     assert config["trust_coefficient"] == 0.001
     assert config["nesterov"] is False
-    assert config["exclude"] is None
+    for name in ("", "_from_decay", "_from_trust_ratio"):
+        assert config[f"exclude{name}"] is None
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "error"),
     [
-        ("momentum", -0.1),
-        ("momentum", 1.1),
-        ("weight_decay", -1e-4),
-        ("weight_decay", float("nan")),
-        ("trust_coefficient", 0),
-        ("exclude", "bias"),
+        ("learning_rate", -0.1, ValueError),
+        ("learning_rate", float("nan"), ValueError),
+        ("learning_rate", float("inf"), ValueError),
+        ("momentum", -0.1, ValueError),
+        ("momentum", 1.1, ValueError),
+        ("momentum", "0.9", TypeError),
+        ("weight_decay", -1e-4, ValueError),
+        ("weight_decay", float("nan"), ValueError),
+        ("weight_decay", float("inf"), ValueError),
+        ("weight_decay", None, TypeError),
+        ("trust_coefficient", 0, ValueError),
+        ("trust_coefficient", None, TypeError),
+        *(
+            (name, value, error)
+            for name in (
+                "exclude",
+                "exclude_from_decay",
+                "exclude_from_trust_ratio",
+            )
+            for value, error in (
+                ("bias", ValueError),
+                (["bias", "(norm"], ValueError),
+                (3, TypeError),
+                (["bias", 3], TypeError),
+            )
+        ),
     ],
 )
-def test_bad_arguments(name, value):
-    checks.check_rejects(LARS, name, value)
+def test_bad_arguments(name, value, error):
+    checks.check_rejects(LARS, name, value, error)
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [("bias", ValueError), (["(norm"], ValueError), ([None], TypeError)],
+)
+def test_bad_names_for_exclude_from_weight_decay(names, error):
+    def exclude(var_names):
+        LARS().exclude_from_weight_decay(var_names=var_names)
+
+    checks.check_rejects(exclude, "var_names", names, error)

@@ -100,6 +100,7 @@ def test_configuration():
     [
         ((-0.1, 100, 10), "Received: peak_learning_rate=-0.1"),
         ((float("nan"), 100, 10), "Received: peak_learning_rate=nan"),
+        ((float("inf"), 100, 10), "Received: peak_learning_rate=inf"),
         ((1.0, 0, 0), "Received: total_steps=0"),
         ((1.0, -5), "Received: total_steps=-5"),
         ((1.0, 100, -1), "Received: warmup_steps=-1, total_steps=100"),
@@ -134,6 +135,12 @@ def test_scalings(batch_size):
 def test_batch_size_must_be_positive(batch_size):
     with pytest.raises(ValueError, match=f"Received: batch_size={batch_size}"):
         scaled_learning_rate(0.3, batch_size)
+
+
+@pytest.mark.parametrize("base", [-0.3, float("nan"), float("inf")])
+def test_base_must_be_a_finite_number(base):
+    with pytest.raises(ValueError, match=f"Received: base={base}"):
+        scaled_learning_rate(base, 256)
 
 
 def test_scaling_must_be_known():
