@@ -4,10 +4,8 @@ Every source gives an `ImageData` with a training part and, where there is
 one, a held-out part; each part is an `ImageSet`:
 
     data = simclr_keras.data.load_digits()
-    images = simclr_keras.data.training_dataset(data.train, batch_size=256)
-    model.fit(
-        images, steps_per_epoch=data.train.steps_per_epoch(256), epochs=100
-    )
+    dataset = simclr_keras.data.training_dataset(data.train, batch_size=256)
+    model.fit(dataset, epochs=100)
     features = model.predict(data.test.batches(256))
 
 Images stay as they are stored (uint8 as a rule) and unscaled;

@@ -13,24 +13,30 @@ def training_dataset(
     shuffle=True,
     seed=0,
     initial_epoch=0,
-    epochs=None,
     with_labels=False,
     num_parallel_calls=None,
     input_context=None,
 ):
     """Batches of images for `fit`, in a new order each epoch.
 
-    The order in epoch e follows from (`seed`, e) alone, so a dataset made with
-    `initial_epoch=e` goes on exactly where an interrupted run stopped. Give
-    `fit` the same `initial_epoch`, and `steps_per_epoch` as below.
+    A pass over the dataset is an epoch, as `fit` counts them, and each further
+    pass is the next epoch. The order in epoch e follows from (`seed`, e) alone,
+    so a dataset made with `initial_epoch=e` continues exactly where an
+    interrupted run stopped; give `fit` the same `initial_epoch`.
+    `dataset.repeat()` streams from epoch to epoch and needs `steps_per_epoch`
+    in `fit`; the images of the next epoch are then read ahead, too, while the
+    last ones of this epoch are used.
+
+    Every pass counts, also one that is left early: a look at the first batch
+    takes an epoch. Look at another dataset, or make the dataset again.
 
     Images in memory or in files are put in an order drawn uniformly from all
     orders. Records that can only be read in sequence (`load_tfds` of a large
     set) are shuffled by file and then within a buffer.
 
     An epoch has `images.steps_per_epoch(batch_size)` batches, all of them full:
-    the number of negatives in the loss is part of the method, and static shapes
-    are what XLA wants. Which images are left over differs from epoch to epoch.
+    the number of negatives in the loss is part of the method, and XLA wants
+    static shapes. Which images are left out differs from epoch to epoch.
 
     Args:
         images: An `ImageSet`, such as `ImageData.train`.
@@ -38,9 +44,7 @@ def training_dataset(
             replicas.
         shuffle: Boolean; False delivers every epoch in stored order.
         seed: Integer.
-        initial_epoch: Integer, the first epoch to deliver. Defaults to 0.
-        epochs: Integer, the epoch to stop before, as in `fit`; None goes on
-            for ever.
+        initial_epoch: Integer, the epoch of the first pass. Defaults to 0.
         with_labels: Boolean, deliver (images, labels) instead of images.
         num_parallel_calls: Integer, how many images are decoded at a time.
             None lets `tf.data` decide.
@@ -53,18 +57,20 @@ def training_dataset(
 
     Returns:
         A `tf.data.Dataset` of images (B, H, W, C), values as stored, or of
-        (images, labels (B,) int64); batches are prepared ahead of their use.
+        (images, labels (B,) int64). Its cardinality is the number of steps in
+        an epoch. Batches are prepared ahead of their use.
 
     Raises:
-        TypeError: If `images` is not an `ImageSet`, or a number no integer.
-        ValueError: If the batch is larger than the set, or no multiple of the
-            replicas of an `input_context`; if labels are asked for where there
-            are none; or if the epochs are out of order.
+        TypeError: If `images` is not an `ImageSet`, or `batch_size`, `seed` or
+            `initial_epoch` is not an integer.
+        ValueError: If the batch is larger than the set, or not a multiple of
+            the replicas of an `input_context`; if labels are asked for where
+            there are none; or if `initial_epoch` is negative.
 
     Example:
         data = simclr_keras.data.load_digits()
         dataset = simclr_keras.data.training_dataset(data.train, 256, seed=1)
-        steps_per_epoch = data.train.steps_per_epoch(256)
+        model.fit(dataset, epochs=100)
 
     With several workers:
         dataset = strategy.distribute_datasets_from_function(
@@ -81,15 +87,15 @@ def training_dataset(
         )
     steps_per_epoch = images.steps_per_epoch(batch_size)
     for name, value in (("seed", seed), ("initial_epoch", initial_epoch)):
-        if not isinstance(value, (int, np.integer)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise TypeError(
                 f"`{name}` must be an integer. Received: {name}={value!r} of "
                 f"type {type(value)}."
             )
-    if initial_epoch < 0 or (epochs is not None and epochs <= initial_epoch):
+    if initial_epoch < 0:
         raise ValueError(
-            "`initial_epoch` must be at least 0 and less than `epochs`. "
-            f"Received: initial_epoch={initial_epoch}, epochs={epochs}."
+            "`initial_epoch` must be at least 0. Received: "
+            f"initial_epoch={initial_epoch}."
         )
 
     def one_epoch(epoch):
@@ -97,10 +103,7 @@ def training_dataset(
         records = images.records(epoch_seed if shuffle else None)
         return records.take(steps_per_epoch * batch_size)
 
-    # Only indices or undecoded bytes pass through the loop over epochs; what
-    # costs time comes after it, so that no epoch waits for its first batch.
-    last = tf.int64.max if epochs is None else epochs
-    records = tf.data.Dataset.range(initial_epoch, last).flat_map(one_epoch)
+    records = count_passes(initial_epoch).flat_map(one_epoch)
     replicas_here = 1
     if input_context is not None:
         replicas_here = (
@@ -117,10 +120,6 @@ def training_dataset(
         num_parallel_calls=num_parallel_calls,
     )
 
-    if epochs is None:
-        cardinality = tf.data.INFINITE_CARDINALITY
-    else:
-        cardinality = (epochs - initial_epoch) * steps_per_epoch * replicas_here
     options = tf.data.Options()
     options.deterministic = True
     # Without a context, workers share out each batch: the records are too few
@@ -129,8 +128,38 @@ def training_dataset(
         tf.data.experimental.AutoShardPolicy.DATA
     )
     return dataset.apply(
-        tf.data.experimental.assert_cardinality(cardinality)
+        tf.data.experimental.assert_cardinality(steps_per_epoch * replicas_here)
     ).with_options(options)
+
+
+def count_passes(first):
+    """A dataset of one number, which is one larger in each pass over it.
+
+    Passes that run at the same time may get the same number.
+
+    Args:
+        first: Integer, the number in the first pass.
+
+    Returns:
+        A `tf.data.Dataset` of one int64 scalar.
+    """
+    # On the host, where `tf.data` works. A table and not a variable, as a
+    # variable that is created in a strategy's scope has a copy on each device.
+    with tf.device("/cpu:0"):
+        key = tf.constant(0, tf.int64)
+        table = tf.lookup.experimental.MutableHashTable(
+            tf.int64,
+            tf.int64,
+            default_value=tf.constant(first, tf.int64),
+            experimental_is_anonymous=True,
+        )
+
+    def next_number(_):
+        number = table.lookup(key)
+        table.insert(key, number + 1)
+        return number
+
+    return tf.data.Dataset.range(1).map(next_number)
 
 
 def _own_share(records, batch_size, input_context):
