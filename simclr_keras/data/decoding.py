@@ -77,7 +77,7 @@ def decode_image(data, channels):
     else:
         image = tf.cond(
             is_color,
-            lambda: _luma(image[..., :3]),
+            lambda: _to_grayscale(image[..., :3]),
             lambda: image[..., :1],
         )
     return tf.ensure_shape(image, (None, None, channels))
@@ -124,8 +124,7 @@ def _look_up_bmp_palette(data, indices):
     return tf.gather(palette, tf.cast(indices[..., 0], tf.int32))
 
 
-def _luma(image):
-    """(H, W, 3) to (H, W, 1) with the weights of ITU-R BT.601."""
-    weights = tf.constant([[0.299], [0.587], [0.114]])
-    gray = tf.tensordot(tf.cast(image, tf.float32), weights, axes=1)
+def _to_grayscale(image):
+    """uint8 (H, W, 3) to (H, W, 1), rounded; `tf.image` would truncate."""
+    gray = tf.image.rgb_to_grayscale(tf.cast(image, tf.float32))
     return tf.cast(tf.round(gray), tf.uint8)
