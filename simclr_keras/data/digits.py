@@ -4,8 +4,8 @@ import numpy as np
 
 from simclr_keras.data.array_image_set import ArrayImageSet
 from simclr_keras.data.image_data import ImageData
-from simclr_keras.data.optional import import_optional
 from simclr_keras.data.split import split_indices
+from simclr_keras.optional_imports import import_optional
 
 
 def load_digits(test_fraction=0.25, seed=0):
@@ -35,7 +35,9 @@ def load_digits(test_fraction=0.25, seed=0):
         - [Alpaydin and Kaynak, 1998](https://doi.org/10.24432/C50P49),
           Optical Recognition of Handwritten Digits.
     """
-    datasets = import_optional("sklearn.datasets", "scikit-learn", "examples")
+    datasets = import_optional(
+        "sklearn.datasets", "scikit-learn", "examples", "`load_digits`"
+    )
     digits = datasets.load_digits()
     images = np.round(digits.images * (255 / 16)).astype("uint8")[..., None]
     labels = digits.target.astype("int64")

@@ -10,8 +10,8 @@ from simclr_keras.data.arrays import VALUE_RANGES
 from simclr_keras.data.decoding import check_image_size
 from simclr_keras.data.image_data import ImageData
 from simclr_keras.data.memory import keep_in_memory
-from simclr_keras.data.optional import import_optional
 from simclr_keras.data.record_image_set import RecordImageSet
+from simclr_keras.optional_imports import import_optional
 
 
 def load_tfds(
@@ -71,7 +71,7 @@ def load_tfds(
         dataset = simclr_keras.data.training_dataset(data.train, 512)
     """
     tfds = import_optional(
-        "tensorflow_datasets", "tensorflow-datasets", "datasets"
+        "tensorflow_datasets", "tensorflow-datasets", "datasets", "`load_tfds`"
     )
     if shuffle_buffer < 1:
         raise ValueError(
