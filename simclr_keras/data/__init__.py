@@ -14,9 +14,8 @@ Images stay as they are stored (uint8 as a rule) and unscaled;
 
 from simclr_keras.data.arrays import from_arrays
 from simclr_keras.data.digits import load_digits
-from simclr_keras.data.image_data import ImageData
 from simclr_keras.data.image_folder import load_image_folder
-from simclr_keras.data.image_set import ImageSet
+from simclr_keras.data.image_set import ImageData, ImageSet
 from simclr_keras.data.tfds import load_tfds
 from simclr_keras.data.training_dataset import training_dataset
 

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from simclr_keras.data.array_image_set import ArrayImageSet
-from simclr_keras.data.image_data import ImageData
+from simclr_keras.data.image_set import ImageData
 
 VALUE_RANGES = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
 

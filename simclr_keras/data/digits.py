@@ -3,8 +3,7 @@
 import numpy as np
 
 from simclr_keras.data.array_image_set import ArrayImageSet
-from simclr_keras.data.image_data import ImageData
-from simclr_keras.data.split import split_indices
+from simclr_keras.data.image_set import ImageData, split_indices
 from simclr_keras.optional_imports import import_optional
 
 

@@ -13,10 +13,13 @@ from simclr_keras.data.file_image_set import (
     reason,
     unreadable,
 )
-from simclr_keras.data.image_data import ImageData
+from simclr_keras.data.image_set import (
+    ImageData,
+    check_test_fraction,
+    split_indices,
+)
 from simclr_keras.data.list_images import list_images
 from simclr_keras.data.memory import keep_in_memory
-from simclr_keras.data.split import check_test_fraction, split_indices
 
 
 def load_image_folder(

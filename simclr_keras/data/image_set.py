@@ -1,6 +1,7 @@
-"""A set of images: how many, how large, and how to read them."""
+"""A set of images, and what every source of images returns: two of them."""
 
 import abc
+import dataclasses
 import math
 
 import numpy as np
@@ -169,6 +170,91 @@ class ImageSet(abc.ABC):
             f"{type(self).__name__}(num_images={self.num_images}, "
             f"image_shape={self.image_shape}, dtype={self.dtype!r}, "
             f"has_labels={self.has_labels})"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageData:
+    """A set of images to train on, and one held out to evaluate with.
+
+    Attributes:
+        name: String, what to call the data in reports and file names.
+        train: `ImageSet`, the images to train on.
+        test: `ImageSet` of held-out images, or None.
+        value_range: Pair of floats, the values of black and white in the
+            images as they are delivered: (0, 255) for uint8.
+        class_names: Tuple of strings, the name of label 0, 1, ...; None where
+            the images have no labels.
+        skipped: Tuple of strings, the files that could not be read and were
+            left out (see `load_image_folder`).
+
+    Example:
+        data = simclr_keras.data.load_digits()
+        print(data.name, data.train.num_images, data.image_shape)
+    """
+
+    name: str
+    train: ImageSet
+    test: ImageSet | None = None
+    value_range: tuple[float, float] = (0.0, 255.0)
+    class_names: tuple[str, ...] | None = None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def image_shape(self):
+        """(H, W, C) of every image, in pixels and channels."""
+        return self.train.image_shape
+
+    @property
+    def num_classes(self):
+        """How many classes the labels count, or None without labels."""
+        return None if self.class_names is None else len(self.class_names)
+
+    @property
+    def num_skipped(self):
+        """How many unreadable files were left out."""
+        return len(self.skipped)
+
+
+def split_indices(num_images, labels, test_fraction, seed):
+    """Divides a set into a part to train on and a part to hold out.
+
+    With labels every class is divided in the same proportion and keeps at
+    least one image to train on.
+
+    Args:
+        num_images: Integer, N.
+        labels: Integer array (N,), or None.
+        test_fraction: Float in [0, 1), the part to hold out.
+        seed: Integer; the same seed always gives the same division.
+
+    Returns:
+        (train, test): two increasing integer arrays, together 0 .. N - 1.
+    """
+    check_test_fraction(test_fraction)
+    # RandomState, as NumPy promises that its numbers never change.
+    order = np.random.RandomState(seed).permutation(num_images)
+    groups = np.zeros(num_images, int) if labels is None else labels
+    is_test = np.zeros(num_images, bool)
+    for group in np.unique(groups):
+        members = order[groups[order] == group]
+        count = min(round(test_fraction * len(members)), len(members) - 1)
+        is_test[members[:count]] = True
+    if test_fraction > 0 and not is_test.any():
+        raise ValueError(
+            "`test_fraction` must be large enough to hold out one image. "
+            f"Received: test_fraction={test_fraction!r}, with {num_images} "
+            "images."
+        )
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+def check_test_fraction(test_fraction):
+    """Raises ValueError unless it lies in [0, 1)."""
+    if not 0 <= test_fraction < 1:
+        raise ValueError(
+            "`test_fraction` must lie in [0, 1). Received: "
+            f"test_fraction={test_fraction!r}."
         )
 
 
