@@ -12,8 +12,7 @@ Images stay as they are stored (uint8 as a rule) and unscaled;
 `ImageData.value_range` says what black and white are.
 """
 
-from simclr_keras.data.arrays import from_arrays
-from simclr_keras.data.digits import load_digits
+from simclr_keras.data.arrays import from_arrays, load_digits
 from simclr_keras.data.image_folder import load_image_folder
 from simclr_keras.data.image_set import ImageData, ImageSet
 from simclr_keras.data.tfds import load_tfds

@@ -1,13 +1,15 @@
-"""Images that are in memory already."""
+"""Images in memory: a user's arrays, or those that come with scikit-learn."""
 
 import warnings
 
 import numpy as np
+import tensorflow as tf
 
-from simclr_keras.data.array_image_set import ArrayImageSet
-from simclr_keras.data.image_set import ImageData
+from simclr_keras.data.image_set import ImageData, ImageSet, split_indices
+from simclr_keras.optional_imports import import_optional
 
 VALUE_RANGES = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
+IN_MEMORY_LIMIT = 2**30  # bytes
 
 
 def from_arrays(
@@ -91,6 +93,110 @@ def from_arrays(
                 f"{len(class_names)} names, and the label {num_classes - 1}."
             )
     return ImageData(name, train, test, value_range, class_names)
+
+
+def load_digits(test_fraction=0.25, seed=0):
+    """The 1,797 handwritten digits of scikit-learn, 8x8 pixels, ten classes.
+
+    Their 17 levels 0 .. 16 are spread over 0 .. 255 and rounded, so
+    `round(image * 16 / 255)` gives the levels back.
+
+    Args:
+        test_fraction: Float in [0, 1), the part of every class to hold out.
+            0 holds none out. Defaults to 0.25.
+        seed: Integer, which images are held out. The division depends on
+            nothing else.
+
+    Returns:
+        An `ImageData` of uint8 images (N, 8, 8, 1) with labels.
+
+    Raises:
+        ImportError: If scikit-learn is not installed.
+        ValueError: If `test_fraction` is out of range.
+
+    Example:
+        data = simclr_keras.data.load_digits()
+        images, labels = data.train.arrays()
+
+    Reference:
+        - [Alpaydin and Kaynak, 1998](https://doi.org/10.24432/C50P49),
+          Optical Recognition of Handwritten Digits.
+    """
+    datasets = import_optional(
+        "sklearn.datasets", "scikit-learn", "examples", "`load_digits`"
+    )
+    digits = datasets.load_digits()
+    images = np.round(digits.images * (255 / 16)).astype("uint8")[..., None]
+    labels = digits.target.astype("int64")
+    train, test = split_indices(len(images), labels, test_fraction, seed)
+    return ImageData(
+        name="digits",
+        train=ArrayImageSet(images[train], labels[train]),
+        test=ArrayImageSet(images[test], labels[test]) if len(test) else None,
+        class_names=tuple(str(digit) for digit in range(10)),
+    )
+
+
+class ArrayImageSet(ImageSet):
+    """Images and labels in memory; a batch is one gather.
+
+    Args:
+        images: Array (N, H, W, C).
+        labels: Integer array (N,), or None.
+    """
+
+    loads_batches = True
+
+    def __init__(self, images, labels=None):
+        super().__init__(
+            len(images), images.shape[1:], images.dtype, labels is not None
+        )
+        self._images = images
+        self._labels = labels
+        self._tensors = None
+
+    @property
+    def labels(self):
+        return self._labels
+
+    def arrays(self):
+        return self._images, self._labels
+
+    def subset(self, indices):
+        """The images at `indices`, an integer array, as a set."""
+        labels = None if self._labels is None else self._labels[indices]
+        return ArrayImageSet(self._images[indices], labels)
+
+    def load(self, indices):
+        images, labels = self._tensors
+        return tf.gather(images, indices), tf.gather(labels, indices)
+
+    def load_records(self, *args, **kwargs):
+        if self._tensors is None:
+            labels = self._labels
+            # On the host, where `tf.data` works, also if there is a GPU.
+            with tf.device("/cpu:0"):
+                self._tensors = (
+                    tf.constant(self._images),
+                    tf.constant(
+                        np.zeros(self.num_images, "int64")
+                        if labels is None
+                        else labels
+                    ),
+                )
+        return super().load_records(*args, **kwargs)
+
+
+def keep_in_memory(images, in_memory):
+    """Whether to keep all images in memory, decoded.
+
+    Args:
+        images: An `ImageSet`.
+        in_memory: Boolean, the answer; None decides by size, up to 1 GiB.
+    """
+    if in_memory is None:
+        return images.num_bytes <= IN_MEMORY_LIMIT
+    return bool(in_memory)
 
 
 def _check_images(name, images):

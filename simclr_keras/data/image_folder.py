@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from simclr_keras.data.array_image_set import ArrayImageSet
+from simclr_keras.data.arrays import ArrayImageSet, keep_in_memory
 from simclr_keras.data.decoding import check_image_size
 from simclr_keras.data.file_image_set import (
     FileImageSet,
@@ -19,7 +19,6 @@ from simclr_keras.data.image_set import (
     split_indices,
 )
 from simclr_keras.data.list_images import list_images
-from simclr_keras.data.memory import keep_in_memory
 
 
 def load_image_folder(

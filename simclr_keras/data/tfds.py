@@ -5,11 +5,9 @@ import os
 
 import numpy as np
 
-from simclr_keras.data.array_image_set import ArrayImageSet
-from simclr_keras.data.arrays import VALUE_RANGES
+from simclr_keras.data.arrays import VALUE_RANGES, ArrayImageSet, keep_in_memory
 from simclr_keras.data.decoding import check_image_size
 from simclr_keras.data.image_set import ImageData
-from simclr_keras.data.memory import keep_in_memory
 from simclr_keras.data.record_image_set import RecordImageSet
 from simclr_keras.optional_imports import import_optional
 

@@ -1,3 +1,4 @@
+import importlib
 import os
 import pathlib
 
@@ -310,3 +311,14 @@ def test_cifar10_in_memory_and_streamed_are_the_same(cifar10_dir):
 def test_missing_version_of_a_prepared_data_set(cifar10_dir):
     with pytest.raises(FileNotFoundError, match=r"cifar10:9\.9\.9"):
         data.load_tfds("cifar10:9.9.9", cifar10_dir, download=False)
+
+
+def test_missing_package_names_the_extra(monkeypatch):
+    def fail(name):
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(
+        ImportError, match=r"`load_tfds` needs tensorflow-d.*keras\[datasets\]"
+    ):
+        data.load_tfds("cifar10")
