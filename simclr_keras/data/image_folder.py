@@ -1,24 +1,26 @@
 """Images in files, with or without a folder for each class."""
 
 import os
+import re
 import warnings
 
 import numpy as np
 import tensorflow as tf
 
 from simclr_keras.data.arrays import ArrayImageSet, keep_in_memory
-from simclr_keras.data.decoding import check_image_size
-from simclr_keras.data.file_image_set import (
-    FileImageSet,
-    reason,
-    unreadable,
+from simclr_keras.data.decoding import (
+    check_image_size,
+    decode_image,
+    try_load_image_file,
 )
 from simclr_keras.data.image_set import (
     ImageData,
+    ImageSet,
     check_test_fraction,
     split_indices,
 )
-from simclr_keras.data.list_images import list_images
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 
 def load_image_folder(
@@ -99,11 +101,11 @@ def load_image_folder(
     check_test_fraction(test_fraction)
 
     options = (image_size, channels, on_error, in_memory)
-    paths, class_names, classes = list_images("path", path, labels)
+    paths, class_names, classes = _list_images("path", path, labels)
     train, skipped = _open_files(paths, classes, *options)
     test = None
     if test_path is not None:
-        paths, names, classes = list_images("test_path", test_path, labels)
+        paths, names, classes = _list_images("test_path", test_path, labels)
         classes = _match_classes(class_names, names, classes)
         test, test_skipped = _open_files(paths, classes, *options)
         skipped += test_skipped
@@ -120,6 +122,115 @@ def load_image_folder(
         class_names=class_names,
         skipped=skipped,
     )
+
+
+class FileImageSet(ImageSet):
+    """Image files, decoded each time they are used.
+
+    Args:
+        paths: Sequence of strings (N,).
+        labels: Integer array (N,), or None.
+        image_size: Pair of integers (height, width) in pixels.
+        channels: 1 or 3.
+    """
+
+    def __init__(self, paths, labels, image_size, channels):
+        super().__init__(
+            len(paths), (*image_size, channels), "uint8", labels is not None
+        )
+        self.paths = np.array(paths, dtype=object)
+        self._labels = labels
+        # On the host, where `tf.data` works, also if there is a GPU.
+        with tf.device("/cpu:0"):
+            self._path_tensor = tf.constant([os.fsencode(p) for p in paths])
+            self._label_tensor = tf.constant(
+                np.zeros(len(paths), "int64") if labels is None else labels
+            )
+
+    @property
+    def labels(self):
+        return self._labels
+
+    def subset(self, indices):
+        """The files at `indices`, an integer array, as a set."""
+        labels = None if self._labels is None else self._labels[indices]
+        *image_size, channels = self.image_shape
+        return FileImageSet(self.paths[indices], labels, image_size, channels)
+
+    def try_load(self, index):
+        """(is_valid, image) of one file."""
+        *image_size, channels = self.image_shape
+        path = tf.gather(self._path_tensor, index)
+        return try_load_image_file(path, image_size, channels)
+
+    def load(self, index):
+        is_valid, image = self.try_load(index)
+
+        # Python runs in the case of failure only: `tf.debugging.Assert` would
+        # give the name, but spell letters beyond ASCII as octal numbers.
+        def fail():
+            path = tf.gather(self._path_tensor, index)
+            image = tf.numpy_function(_raise_unreadable, [path], tf.uint8)
+            return tf.ensure_shape(image, self.image_shape)
+
+        image = tf.cond(is_valid, lambda: image, fail)
+        return image, tf.gather(self._label_tensor, index)
+
+
+def _list_images(name, path, labels):
+    """Paths below a folder in order, names of the classes, class of each."""
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(
+            f"`{name}` must be an existing folder. Received: {name}={path!r}."
+        )
+    if not os.path.isdir(path):
+        raise NotADirectoryError(
+            f"`{name}` must be a folder of images. Received the file: "
+            f"{name}={path!r}."
+        )
+
+    def fail(error):
+        raise error
+
+    paths = []
+    for folder, subfolders, files in os.walk(path, True, fail, True):
+        real = os.path.realpath(folder)
+        # In order; without hidden folders, and links back to where we are.
+        subfolders[:] = sorted(
+            subfolder
+            for subfolder in subfolders
+            if not subfolder.startswith(".")
+            and not (real + os.sep).startswith(
+                os.path.realpath(os.path.join(folder, subfolder)) + os.sep
+            )
+        )
+        paths += [
+            os.path.join(folder, file)
+            for file in sorted(files)
+            if file.lower().endswith(EXTENSIONS) and not file.startswith(".")
+        ]
+    if not paths:
+        raise FileNotFoundError(
+            f"`{name}` must hold images ({', '.join(EXTENSIONS)}), directly or "
+            f"in folders. Received: {name}={path!r}, where there are none."
+        )
+
+    parts = [os.path.relpath(file, path).split(os.sep) for file in paths]
+    is_nested = [len(part) > 1 for part in parts]
+    if labels is None or not any(is_nested):
+        return paths, None, None
+    if not all(is_nested):
+        raise ValueError(
+            f"`{name}` must hold images either in folders, one a class, or "
+            f"directly, without labels. Received: {name}={path!r}, with "
+            f"{is_nested.count(False)} images beside the folders. Pass "
+            "labels=None to take all of them without labels."
+        )
+    class_names = sorted({part[0] for part in parts})
+    index = {class_name: i for i, class_name in enumerate(class_names)}
+    classes = np.array([index[part[0]] for part in parts], "int64")
+    return paths, tuple(class_names), classes
 
 
 def _open_files(paths, labels, image_size, channels, on_error, in_memory):
@@ -149,14 +260,14 @@ def _open_files(paths, labels, image_size, channels, on_error, in_memory):
             images[start:stop] = batch[0]
         if on_error == "raise" and not is_valid[start:stop].all():
             path = files.paths[start:stop][~is_valid[start:stop]][0]
-            raise unreadable(path)
+            raise _unreadable(path)
         start = stop
 
     skipped = tuple(files.paths[~is_valid].tolist())
     if len(skipped) == files.num_images:
         raise ValueError(
             f"None of the {len(skipped)} image files can be read. The first "
-            f"is {skipped[0]!r}: {reason(skipped[0])}"
+            f"is {skipped[0]!r}: {_reason(skipped[0])}"
         )
     if skipped:
         warnings.warn(
@@ -190,3 +301,25 @@ def _match_classes(class_names, test_class_names, test_classes):
 
 def _shorten(names):
     return names if names is None or len(names) <= 10 else (*names[:10], "...")
+
+
+def _unreadable(path):
+    """The error that names an image file and says what is wrong with it."""
+    return ValueError(
+        f"Cannot read the image file {path!r}: {_reason(path)} Mend or remove "
+        'it, or pass on_error="skip" to leave out such files.'
+    )
+
+
+def _reason(path):
+    """Why TensorFlow cannot read this file, in its words."""
+    try:
+        decode_image(tf.io.read_file(os.fsencode(path)), channels=3)
+    except tf.errors.OpError as error:
+        message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip()
+        return message.rstrip(".") + "."
+    return "It cannot be decoded."
+
+
+def _raise_unreadable(path):
+    raise _unreadable(os.fsdecode(path))
