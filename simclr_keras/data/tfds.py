@@ -240,40 +240,43 @@ class RecordImageSet(ImageSet):
 
 def _prepared_builder(tfds, name, data_dir, download):
     """The builder of a data set that is on disk, downloaded if need be."""
-    # `tfds.builder` goes by the code of the data set, which may know another
-    # version and ask the network; this goes by the files alone.
-    from tensorflow_datasets.core import read_only_builder, registered
-
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
-    try:
-        return read_only_builder.builder_from_files(name, data_dir=data_dir)
-    except registered.DatasetNotFoundError:
-        pass
-
-    where = data_dir or os.path.expanduser(tfds.core.constants.DATA_DIR)
+    where = data_dir or os.path.expanduser(
+        os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    )
     base_name = name.split("/")[0].split(":")[0]
     advice = (
         f"Prepare it where there is a network, with `tfds build {name} "
         f"--data_dir={where}`, or set `data_dir` to the folder that holds "
         f"{base_name}/<version>/."
     )
+    builder = error = None
+    try:
+        # Where a version is asked for, be it any, TFDS looks for files first.
+        # Otherwise it takes the version that the code of the data set has,
+        # and would download that one beside another that is prepared.
+        builder = tfds.builder(
+            name if ":" in name else f"{name}:*.*.*", data_dir=data_dir
+        )
+    except (AssertionError, ValueError) as caught:
+        error = caught
+    if builder is not None and builder.is_prepared():
+        return builder
     if not download:
         raise FileNotFoundError(
             f"The data set {name!r} is not prepared. Looked in: {where!r}. "
             f"Received: download=False. Pass download=True. {advice}"
-        )
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except registered.DatasetNotFoundError:
+        ) from error
+    if isinstance(error, tfds.core.DatasetNotFoundError):
         known = tfds.list_builders(with_community_datasets=False)
         similar = difflib.get_close_matches(base_name, known)
         raise ValueError(
             "`name` must be a data set that TFDS knows or that is prepared in "
             f"`data_dir`. Received: name={name!r}, data_dir={where!r}. "
             f"Similar names: {similar}."
-        ) from None
-    except (AssertionError, ValueError) as error:
+        )
+    if error is not None:
         raise ValueError(
             "`name` must have a configuration and a version that TFDS can "
             f"prepare. Received: name={name!r}. {error}"

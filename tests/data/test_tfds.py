@@ -1,6 +1,7 @@
 import importlib
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -77,13 +78,13 @@ def load(data_dir, **kwargs):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Neither the code of a data set nor a download may be asked for."""
+    """Neither a download nor what is known of one may be asked for."""
 
     def fail(*args, **kwargs):
         raise AssertionError("The data set is prepared: nothing to fetch.")
 
-    monkeypatch.setattr(tfds, "builder", fail)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    monkeypatch.setattr(tfds.core.DatasetInfo, "initialize_from_bucket", fail)
     monkeypatch.setattr("socket.socket.connect", fail)
 
 
@@ -246,6 +247,27 @@ def test_not_prepared_and_no_network(tmp_path, monkeypatch):
         "mnist/<version>/",
     ):
         assert part in str(info.value)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("name", ["tiny_images", "tiny_images:1.*.*"])
+def test_prepared_version_is_kept_when_the_code_has_another(
+    data_dir, monkeypatch, name
+):
+    monkeypatch.setattr(TinyImages, "VERSION", tfds.core.Version("2.0.0"))
+    source = data.load_tfds(
+        name, data_dir, test_split=None, image_key="gray", download=False
+    )
+    assert source.name == "tiny_images/1.0.0"
+
+
+@pytest.mark.usefixtures("no_network")
+def test_data_set_whose_code_is_unknown(data_dir, tmp_path):
+    shutil.copytree(data_dir / "tiny_images", tmp_path / "images_of_others")
+    source = data.load_tfds(
+        "images_of_others", tmp_path, test_split=None, image_key="gray"
+    )
+    assert source.train.num_images == 60
 
 
 def test_unknown_name(tmp_path):
