@@ -1,4 +1,4 @@
-"""Images in files, with or without a folder for each class."""
+"""Images in files, with or without a folder per class."""
 
 import os
 import re
@@ -35,47 +35,48 @@ def load_image_folder(
     on_error="raise",
     in_memory=None,
 ):
-    """Images below a folder: JPEG, PNG, BMP, GIF, of any sizes.
+    """Images in a folder: JPEG, PNG, BMP or GIF of any size.
 
-    Images directly in the folder have no labels. Otherwise the first folder
-    level names the class, and there may be more levels below. Files with other
-    extensions and hidden ones are passed over; the content decides how a file
-    is decoded. Each image is cut to the largest central box with the aspect of
-    `image_size` and resized to it (bicubic, antialiased), so that images can
-    be batched. Take an `image_size` larger than the views to pretrain on, such
-    as 256 for views of 224 pixels, to leave detail for the random crops.
+    Images directly in the folder have no labels. Otherwise the first level of
+    folders names the classes, and there may be more levels below. Hidden files
+    and files with other extensions are ignored; the format is detected from
+    the content. Each image is cropped to the largest central box with the
+    aspect of `image_size` and resized to it (bicubic, antialiased), so that
+    images can be batched. Use an `image_size` larger than the views, such as
+    256 for views of 224 pixels, to keep detail for the random crops.
 
-    See `decode_image` in `decoding.py` for colours: grayscale, CMYK, palettes,
-    transparency and 16 bits all become uint8 of `channels` channels.
+    Grayscale, CMYK, palettes, transparency and 16 bits all become uint8 of
+    `channels` channels; see `decode_image` in `decoding.py`.
 
     Args:
         path: Path of a local folder; links are followed.
         image_size: Integer or pair (height, width), in pixels.
         test_path: Path of a second folder with held-out images and the same
             classes, such as the `val` folder of ImageNet. Or None.
-        test_fraction: Float in [0, 1), the part of every class to hold out if
-            there is no `test_path`. Defaults to 0.
-        seed: Integer, which images are held out.
+        test_fraction: Float in [0, 1), the fraction of each class to hold out
+            if there is no `test_path`. Defaults to 0.
+        seed: Integer that decides which images are held out.
         labels: "inferred", or None to ignore the folders' names.
         channels: 3 or 1.
-        on_error: What to do about a file that cannot be read. "raise" stops as
-            soon as it is met: here if the images are kept in memory, in the
-            epoch that reads it otherwise. "skip" reads every file once before
-            the training begins, leaves out the unreadable ones, warns, and
-            lists them in `ImageData.skipped`.
-        in_memory: Boolean, keep the decoded images in memory. None does so if
-            they take at most 1 GiB.
+        on_error: What to do with a file that cannot be read. "raise" raises an
+            error when the file is read: here if the images are kept in memory,
+            otherwise during training. "skip" reads every file once before
+            training, leaves out the unreadable ones, warns, and lists them in
+            `ImageData.skipped`.
+        in_memory: Boolean, whether to keep the decoded images in memory. None
+            is True if they take at most 1 GiB.
 
     Returns:
-        An `ImageData` of uint8 images (N, height, width, channels), files in
-        the order of their names.
+        An `ImageData` of uint8 images (N, height, width, channels), sorted by
+        path.
 
     Raises:
         FileNotFoundError: If a folder is missing or holds no images.
-        NotADirectoryError: If a path is that of a file.
-        ValueError: If an argument is out of range, images lie beside the
-            folders of the classes, or a file is unreadable (it is named). An
-            unreadable file met in training: `tf.errors.InvalidArgumentError`.
+        NotADirectoryError: If a path is a file.
+        ValueError: If an argument is out of range, there are images beside the
+            folders of the classes, or a file is unreadable (it is named).
+            During training, an unreadable file raises
+            `tf.errors.InvalidArgumentError`.
 
     Example:
         data = simclr_keras.data.load_image_folder("photos", image_size=96)
@@ -94,7 +95,7 @@ def load_image_folder(
             )
     if test_path is not None and test_fraction:
         raise ValueError(
-            "`test_path` and `test_fraction` exclude each other. Received: "
+            "`test_path` and `test_fraction` are mutually exclusive. Received: "
             f"test_path={test_path!r}, test_fraction={test_fraction!r}."
         )
 
@@ -125,7 +126,7 @@ def load_image_folder(
 
 
 class FileImageSet(ImageSet):
-    """Image files, decoded each time they are used.
+    """Image files, decoded whenever they are used.
 
     Args:
         paths: Sequence of strings (N,).
@@ -140,7 +141,7 @@ class FileImageSet(ImageSet):
         )
         self.paths = np.array(paths, dtype=object)
         self._labels = labels
-        # On the host, where `tf.data` works, also if there is a GPU.
+        # `tf.data` runs on the host, also if there is a GPU.
         with tf.device("/cpu:0"):
             self._path_tensor = tf.constant([os.fsencode(p) for p in paths])
             self._label_tensor = tf.constant(
@@ -166,8 +167,8 @@ class FileImageSet(ImageSet):
     def load(self, index):
         is_valid, image = self.try_load(index)
 
-        # Python runs in the case of failure only: `tf.debugging.Assert` would
-        # give the name, but spell letters beyond ASCII as octal numbers.
+        # Python runs only if this fails: `tf.debugging.Assert` would also name
+        # the file, but escapes letters that are not ASCII.
         def fail():
             path = tf.gather(self._path_tensor, index)
             image = tf.numpy_function(_raise_unreadable, [path], tf.uint8)
@@ -178,7 +179,7 @@ class FileImageSet(ImageSet):
 
 
 def _list_images(name, path, labels):
-    """Paths below a folder in order, names of the classes, class of each."""
+    """The sorted paths below a folder, the class names, each path's class."""
     path = os.fspath(path)
     if not os.path.exists(path):
         raise FileNotFoundError(
@@ -196,7 +197,7 @@ def _list_images(name, path, labels):
     paths = []
     for folder, subfolders, files in os.walk(path, True, fail, True):
         real = os.path.realpath(folder)
-        # In order; without hidden folders, and links back to where we are.
+        # Sorted; without hidden folders and links that lead back here.
         subfolders[:] = sorted(
             subfolder
             for subfolder in subfolders
@@ -212,8 +213,8 @@ def _list_images(name, path, labels):
         ]
     if not paths:
         raise FileNotFoundError(
-            f"`{name}` must hold images ({', '.join(EXTENSIONS)}), directly or "
-            f"in folders. Received: {name}={path!r}, where there are none."
+            f"`{name}` must contain images ({', '.join(EXTENSIONS)}), directly "
+            f"or in folders. Received: {name}={path!r}, which has none."
         )
 
     parts = [os.path.relpath(file, path).split(os.sep) for file in paths]
@@ -222,10 +223,10 @@ def _list_images(name, path, labels):
         return paths, None, None
     if not all(is_nested):
         raise ValueError(
-            f"`{name}` must hold images either in folders, one a class, or "
+            f"`{name}` must contain images either in one folder per class, or "
             f"directly, without labels. Received: {name}={path!r}, with "
             f"{is_nested.count(False)} images beside the folders. Pass "
-            "labels=None to take all of them without labels."
+            "labels=None to use all of them without labels."
         )
     class_names = sorted({part[0] for part in parts})
     index = {class_name: i for i, class_name in enumerate(class_names)}
@@ -234,7 +235,7 @@ def _list_images(name, path, labels):
 
 
 def _open_files(paths, labels, image_size, channels, on_error, in_memory):
-    """The set of these files, and those of them that are left out."""
+    """The set of these files, and the paths of those that are left out."""
     files = FileImageSet(paths, labels, image_size, channels)
     in_memory = keep_in_memory(files, in_memory)
     if not in_memory and on_error == "raise":
@@ -271,7 +272,7 @@ def _open_files(paths, labels, image_size, channels, on_error, in_memory):
         )
     if skipped:
         warnings.warn(
-            f"Left out {len(skipped)} of {files.num_images} image files, which "
+            f"Left out {len(skipped)} of {files.num_images} image files that "
             f"cannot be read: {', '.join(skipped[:5])}"
             f"{', ...' if len(skipped) > 5 else ''}",
             stacklevel=3,
@@ -284,7 +285,7 @@ def _open_files(paths, labels, image_size, channels, on_error, in_memory):
 
 
 def _match_classes(class_names, test_class_names, test_classes):
-    """The test images' classes, numbered as the training images' are."""
+    """The classes of the test images, numbered like those to train on."""
     if (class_names is None) != (test_class_names is None) or not set(
         test_class_names or ()
     ) <= set(class_names or ()):
@@ -306,13 +307,13 @@ def _shorten(names):
 def _unreadable(path):
     """The error that names an image file and says what is wrong with it."""
     return ValueError(
-        f"Cannot read the image file {path!r}: {_reason(path)} Mend or remove "
+        f"Cannot read the image file {path!r}: {_reason(path)} Fix or remove "
         'it, or pass on_error="skip" to leave out such files.'
     )
 
 
 def _reason(path):
-    """Why TensorFlow cannot read this file, in its words."""
+    """TensorFlow's message about a file that it cannot read."""
     try:
         decode_image(tf.io.read_file(os.fsencode(path)), channels=3)
     except tf.errors.OpError as error:

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, by name."""
+"""Data sets of TensorFlow Datasets (TFDS), by name."""
 
 import difflib
 import functools
@@ -28,31 +28,32 @@ def load_tfds(
 ):
     """A data set of TensorFlow Datasets (TFDS).
 
-    Where it is prepared in `data_dir` already, nothing is downloaded and the
-    network is not touched.
+    If it is prepared in `data_dir` already, nothing is downloaded and the
+    network is not used.
 
     Args:
-        name: String as TFDS writes it: "cifar10", "cifar10:3.0.2",
-            "imagenette/160px-v2".
+        name: String as in `tfds.load`: "cifar10", "cifar10:3.0.2",
+            "imagenette/160px-v2". Without a version, the newest one that is
+            prepared.
         data_dir: Path of the folder that holds, or will hold, prepared data
-            sets. None takes TFDS's own, `~/tensorflow_datasets`.
+            sets. None is TFDS's own, `~/tensorflow_datasets`.
         train_split: String, the images to train on, such as "train",
             "train[:90%]" or "train+unlabelled".
-        test_split: String, the held-out images, or None for none.
-        image_size: Integer or pair (height, width), in pixels: cut each image
+        test_split: String, the held-out images, or None.
+        image_size: Integer or pair (height, width), in pixels: crop each image
             to the largest central box of this aspect and resize it. None keeps
-            the images as they are; then all must have the same size.
-        image_key: String, the feature that holds the image.
-        label_key: String, the feature that holds the class. A data set
-            without "label", or None, gives images without labels.
+            the images as they are; they must then all have the same size.
+        image_key: String, the feature with the image.
+        label_key: String, the feature with the class. None, or a data set
+            without "label", gives images without labels.
         download: Boolean, whether to download and prepare a data set that is
-            not yet prepared. Without a network TFDS tries for some minutes
-            before it gives up; False fails at once.
-        in_memory: Boolean, keep the decoded images in memory. None does so, a
-            split at a time, where they take at most 1 GiB.
-        shuffle_buffer: Positive integer: images that are not in memory are
-            read file by file, the files in random order, and drawn from a
-            buffer of this many still encoded ones.
+            not yet prepared. Without a network, TFDS gives up only after some
+            minutes; False fails at once.
+        in_memory: Boolean, whether to keep the decoded images in memory. None
+            is True for each split that takes at most 1 GiB.
+        shuffle_buffer: Positive integer. Images that are not kept in memory
+            are read file by file, in a random order of the files, and drawn
+            from a buffer of this many encoded images.
 
     Returns:
         An `ImageData` of uint8 or uint16 images (N, H, W, C).
@@ -61,9 +62,9 @@ def load_tfds(
         ImportError: If tensorflow-datasets is not installed.
         FileNotFoundError: If the data set is not prepared and `download` is
             False.
-        RuntimeError: If it is not prepared and downloading it fails.
-        ValueError: If TFDS knows no such data set, or it has no such split or
-            feature, or its images differ in size and `image_size` is None.
+        RuntimeError: If it is not prepared and the download fails.
+        ValueError: If TFDS does not know the data set, there is no such split
+            or feature, or the images differ in size and `image_size` is None.
 
     Example:
         data = simclr_keras.data.load_tfds("cifar10", data_dir="data/tfds")
@@ -98,8 +99,8 @@ def load_tfds(
     image_shape = (*(image_size or (height, width)), channels)
     if None in image_shape:
         raise ValueError(
-            f"The images of {name!r} differ in size, so `image_size` must be "
-            f"given. Received: image_size={image_size}, images of shape "
+            f"The images of {name!r} differ in size, so `image_size` is "
+            f"required. Received: image_size={image_size}, images of shape "
             f"{image_feature.shape}."
         )
     if label_key == "label" and label_key not in features:
@@ -120,7 +121,7 @@ def load_tfds(
             raise ValueError(
                 f"`{argument}` must be a split of {name!r}. Received: "
                 f"{argument}={split!r}; it has {list(builder.info.splits)}. "
-                'Parts of a split can be held out, as in "train[:90%]" and '
+                'A part of a split can be held out, as in "train[:90%]" and '
                 '"train[90%:]"; test_split=None holds out nothing.'
             ) from error
         records = RecordImageSet(
@@ -155,18 +156,19 @@ def load_tfds(
 
 
 class RecordImageSet(ImageSet):
-    """Images that TFDS has prepared on disk, decoded each time they are used.
+    """Images that TFDS has prepared on disk, decoded whenever they are used.
 
     Args:
         builder: A `tfds.core.DatasetBuilder` whose data set is prepared.
         split: String.
         num_images: Integer, N.
-        image_shape: Tuple of integers (H, W, C) to deliver.
+        image_shape: Tuple of integers (H, W, C), the shape of each image.
         dtype: String, "uint8" or "uint16".
-        image_key: String, the feature that holds the image.
-        label_key: String, the feature that holds the class, or None.
-        resize: Boolean, whether to cut and resize each image to (H, W).
-        shuffle_buffer: Positive integer, encoded images to draw from.
+        image_key: String, the feature with the image.
+        label_key: String, the feature with the class, or None.
+        resize: Boolean, whether to crop and resize each image to (H, W).
+        shuffle_buffer: Positive integer, the number of encoded images in the
+            shuffle buffer.
     """
 
     def __init__(
@@ -197,7 +199,7 @@ class RecordImageSet(ImageSet):
         return np.concatenate([r[self._label_key].numpy() for r in records])
 
     def records(self, seed=None):
-        import tensorflow_datasets as tfds  # `builder` is proof that it exists.
+        import tensorflow_datasets as tfds  # installed, since `builder` is here
 
         keys = [self._image_key, self._label_key][: 1 + self.has_labels]
         shuffle_seed = None
@@ -205,9 +207,9 @@ class RecordImageSet(ImageSet):
             shuffle_seed = tf.random.stateless_uniform(
                 (), seed, 0, 2**31 - 1, dtype=tf.int64, alg="philox"
             )
-            # `Dataset.shuffle` also follows the global seed, and the order is
-            # promised to follow from `seed` alone. This sets the seed of the
-            # graph that is being traced for one epoch, and of nothing else.
+            # `Dataset.shuffle` also depends on the global seed, but the order
+            # must follow from `seed` alone. This sets the seed of the graph
+            # that is being traced for one epoch, and no other.
             if not tf.executing_eagerly():
                 tf.random.set_seed(1)
         records = self._builder.as_dataset(
@@ -220,7 +222,7 @@ class RecordImageSet(ImageSet):
             read_config=tfds.ReadConfig(
                 shuffle_seed=shuffle_seed,
                 try_autocache=False,
-                # A data set that has an order of its own is shuffled too.
+                # Shuffle also a data set that has an order of its own.
                 enable_ordering_guard=False,
             ),
         )
@@ -239,7 +241,7 @@ class RecordImageSet(ImageSet):
 
 
 def _prepared_builder(tfds, name, data_dir, download):
-    """The builder of a data set that is on disk, downloaded if need be."""
+    """The builder of a data set on disk, which is downloaded if necessary."""
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
     where = data_dir or os.path.expanduser(
@@ -253,9 +255,9 @@ def _prepared_builder(tfds, name, data_dir, download):
     )
     builder = error = None
     try:
-        # Where a version is asked for, be it any, TFDS looks for files first.
-        # Otherwise it takes the version that the code of the data set has,
-        # and would download that one beside another that is prepared.
+        # If a version is given, even "*.*.*", TFDS looks for prepared files
+        # first. Otherwise it takes the version in the code of the data set,
+        # and would download that one even if another one is prepared.
         builder = tfds.builder(
             name if ":" in name else f"{name}:*.*.*", data_dir=data_dir
         )
@@ -272,14 +274,14 @@ def _prepared_builder(tfds, name, data_dir, download):
         known = tfds.list_builders(with_community_datasets=False)
         similar = difflib.get_close_matches(base_name, known)
         raise ValueError(
-            "`name` must be a data set that TFDS knows or that is prepared in "
+            "`name` must be a data set that TFDS knows, or one prepared in "
             f"`data_dir`. Received: name={name!r}, data_dir={where!r}. "
             f"Similar names: {similar}."
         )
     if error is not None:
         raise ValueError(
-            "`name` must have a configuration and a version that TFDS can "
-            f"prepare. Received: name={name!r}. {error}"
+            "`name` must have a configuration and a version that TFDS knows. "
+            f"Received: name={name!r}. {error}"
         ) from error
     try:
         builder.download_and_prepare()

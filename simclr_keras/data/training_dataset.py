@@ -1,4 +1,4 @@
-"""Shuffled batches for `fit`, the same ones after a resume."""
+"""Shuffled batches for `fit`, which a resumed run continues exactly."""
 
 import numpy as np
 import tensorflow as tf
@@ -19,52 +19,53 @@ def training_dataset(
 ):
     """Batches of images for `fit`, in a new order each epoch.
 
-    A pass over the dataset is an epoch, as `fit` counts them, and each further
-    pass is the next epoch. The order in epoch e follows from (`seed`, e) alone,
-    so a dataset made with `initial_epoch=e` continues exactly where an
-    interrupted run stopped; give `fit` the same `initial_epoch`.
-    `dataset.repeat()` streams from epoch to epoch and needs `steps_per_epoch`
-    in `fit`; the images of the next epoch are then read ahead, too, while the
-    last ones of this epoch are used.
+    One pass over the dataset is one epoch, as in `fit`, and the next pass is
+    the next epoch. The order in epoch e depends only on (`seed`, e), so a
+    dataset with `initial_epoch=e` continues exactly where an interrupted run
+    stopped; pass the same `initial_epoch` to `fit`. `dataset.repeat()` goes
+    through the epochs without a pause between them: `fit` then needs
+    `steps_per_epoch=images.steps_per_epoch(batch_size)`.
 
-    Every pass counts, also one that is left early: a look at the first batch
-    takes an epoch. Look at another dataset, or make the dataset again.
+    Every pass counts as an epoch, even one that takes only the first batch. To
+    look at a batch, create the dataset a second time.
 
-    Images in memory or in files are put in an order drawn uniformly from all
+    Images in memory or in files come in an order drawn uniformly from all
     orders. Records that can only be read in sequence (`load_tfds` of a large
     set) are shuffled by file and then within a buffer.
 
-    An epoch has `images.steps_per_epoch(batch_size)` batches, all of them full:
-    the number of negatives in the loss is part of the method, and XLA wants
-    static shapes. Which images are left out differs from epoch to epoch.
+    An epoch has `images.steps_per_epoch(batch_size)` batches. All of them are
+    full, because the number of negatives in the loss is part of the method and
+    XLA needs static shapes. The images that are left out differ from epoch to
+    epoch.
 
     Args:
         images: An `ImageSet`, such as `ImageData.train`.
-        batch_size: Integer from 1 to the number of images; images over all
+        batch_size: Integer from 1 to the number of images, counted over all
             replicas.
-        shuffle: Boolean; False delivers every epoch in stored order.
+        shuffle: Boolean; False keeps the stored order in every epoch.
         seed: Integer.
         initial_epoch: Integer, the epoch of the first pass. Defaults to 0.
-        with_labels: Boolean, deliver (images, labels) instead of images.
-        num_parallel_calls: Integer, how many images are decoded at a time.
-            None lets `tf.data` decide.
+        with_labels: Boolean, whether to return (images, labels) instead of
+            images.
+        num_parallel_calls: Integer, the number of images to decode in
+            parallel. None lets `tf.data` decide.
         input_context: `tf.distribute.InputContext`, from
-            `strategy.distribute_datasets_from_function`: the dataset then
-            holds this worker's share of each batch, a batch of
-            `batch_size // R` for each of its replicas in turn, and the worker
-            decodes no other images. None is whole batches, which `fit` shares
-            out after every worker has decoded them all. Defaults to None.
+            `strategy.distribute_datasets_from_function`. The dataset then has
+            this worker's share of each batch, a batch of `batch_size // R` for
+            each of its replicas in turn, and the worker decodes no other
+            images. None gives whole batches, which `fit` splits after every
+            worker has decoded all of them. Defaults to None.
 
     Returns:
         A `tf.data.Dataset` of images (B, H, W, C), values as stored, or of
-        (images, labels (B,) int64). Its cardinality is the number of steps in
-        an epoch. Batches are prepared ahead of their use.
+        (images, labels (B,) int64), with the steps of one epoch as its
+        cardinality. Batches are prefetched.
 
     Raises:
         TypeError: If `images` is not an `ImageSet`, or `batch_size`, `seed` or
             `initial_epoch` is not an integer.
         ValueError: If the batch is larger than the set, or not a multiple of
-            the replicas of an `input_context`; if labels are asked for where
+            the replicas of an `input_context`; if labels are requested where
             there are none; or if `initial_epoch` is negative.
 
     Example:
@@ -82,8 +83,8 @@ def training_dataset(
     if not isinstance(images, ImageSet):
         raise TypeError(
             "`images` must be an `ImageSet`. Received: "
-            f"images of type {type(images)}. Pass the part to train on, "
-            "`data.train`; arrays become one with `from_arrays(...)`."
+            f"images of type {type(images)}. Pass the images to train on, "
+            "`data.train`; for arrays, use `from_arrays(...).train`."
         )
     steps_per_epoch = images.steps_per_epoch(batch_size)
     for name, value in (("seed", seed), ("initial_epoch", initial_epoch)):
@@ -122,8 +123,8 @@ def training_dataset(
 
     options = tf.data.Options()
     options.deterministic = True
-    # Without a context, workers share out each batch: the records are too few
-    # to share by file, and the order is one for all.
+    # Without a context, each batch is split between the workers: there are no
+    # files to split by, and all of them have the same order.
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA
     )
@@ -135,7 +136,7 @@ def training_dataset(
 def count_passes(first):
     """A dataset of one number, which is one larger in each pass over it.
 
-    Passes that run at the same time may get the same number.
+    Passes that start at the same time may get the same number.
 
     Args:
         first: Integer, the number in the first pass.
@@ -143,8 +144,8 @@ def count_passes(first):
     Returns:
         A `tf.data.Dataset` of one int64 scalar.
     """
-    # On the host, where `tf.data` works. A table and not a variable, as a
-    # variable that is created in a strategy's scope has a copy on each device.
+    # `tf.data` runs on the host. A table and not a variable, because a variable
+    # that is created in the scope of a strategy has a copy on each device.
     with tf.device("/cpu:0"):
         key = tf.constant(0, tf.int64)
         table = tf.lookup.experimental.MutableHashTable(
@@ -163,10 +164,10 @@ def count_passes(first):
 
 
 def _own_share(records, batch_size, input_context):
-    """The records that one input pipeline has of every batch.
+    """The records of each batch that belong to one input pipeline.
 
-    A batch is cut into as many runs of neighbours as there are pipelines, so
-    that an image has the same index in it however many there are.
+    A batch is cut into consecutive parts, one per pipeline, so that the index
+    of an image in the batch does not depend on the number of pipelines.
     """
     if input_context.num_input_pipelines == 1:
         return records

@@ -98,7 +98,7 @@ def test_subset():
         (
             {"images": np.full((1, 2, 2, 1), np.nan), "value_range": (0, 1)},
             ValueError,
-            "no NaN.*from nan to nan",
+            "not contain NaN.*from nan to nan",
         ),
         ({"labels": [1, 2]}, ValueError, r"labels.shape=\(2,\), with 6 images"),
         ({"labels": [0.5] * 6}, TypeError, "labels.dtype=float64"),

@@ -108,7 +108,7 @@ def test_held_out_fraction_and_folder(classes, tmp_path_factory, in_memory):
     save(other / "dog" / "c.png")
     with pytest.raises(ValueError, match=r"classes of `path`.*'dog'"):
         data.load_image_folder(classes, 8, test_path=other, **kwargs)
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ValueError, match="mutually exclusive"):
         data.load_image_folder(
             classes, 8, test_path=other, test_fraction=0.5, **kwargs
         )
@@ -240,10 +240,10 @@ def test_nothing_readable(tmp_path):
 def test_missing_empty_and_wrong_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"existing folder.*nothing"):
         data.load_image_folder(tmp_path / "nothing", 8)
-    with pytest.raises(FileNotFoundError, match=r"\.jpg.*there are none"):
+    with pytest.raises(FileNotFoundError, match=r"\.jpg.*has none"):
         data.load_image_folder(tmp_path, 8)
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(FileNotFoundError, match=r"\.jpg.*there are none"):
+    with pytest.raises(FileNotFoundError, match=r"\.jpg.*has none"):
         data.load_image_folder(tmp_path, 8)
     with pytest.raises(NotADirectoryError, match=r"notes\.txt"):
         data.load_image_folder(tmp_path / "notes.txt", 8)
