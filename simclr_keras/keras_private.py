@@ -32,3 +32,22 @@ def cross_device_ops(strategy):
     on the cause. It can go when a strategy says what it was given.
     """
     return getattr(strategy.extended, "_cross_device_ops", None)
+
+
+def in_dataset_function():
+    """Whether this is traced as a function of a `tf.data.Dataset`.
+
+    TensorFlow names such graphs after the dataset's method, `Dataset_map_...`,
+    and says nothing else of where they run. Without it, a random layer in
+    `Dataset.map` draws some numbers twice and others never, in silence. It can
+    go when `tf.data` runs stateful functions one at a time or says that it
+    does not.
+    """
+    if tf is None or tf.executing_eagerly():
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if str(getattr(graph, "name", "")).startswith("Dataset_"):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False

@@ -2,6 +2,7 @@
 
 from simclr_keras.augmentation import functional
 from simclr_keras.augmentation.center_crop_and_resize import CenterCropAndResize
+from simclr_keras.augmentation.contract import Augmentation, as_augmentation
 from simclr_keras.augmentation.random_color_jitter import RandomColorJitter
 from simclr_keras.augmentation.random_cutout import RandomCutout
 from simclr_keras.augmentation.random_gaussian_blur import RandomGaussianBlur
@@ -19,6 +20,7 @@ from simclr_keras.augmentation.random_sobel import RandomSobel
 from simclr_keras.augmentation.simclr_augmentation import SimCLRAugmentation
 
 __all__ = [
+    "Augmentation",
     "CenterCropAndResize",
     "RandomColorJitter",
     "RandomCutout",
@@ -31,5 +33,6 @@ __all__ = [
     "RandomRotation",
     "RandomSobel",
     "SimCLRAugmentation",
+    "as_augmentation",
     "functional",
 ]

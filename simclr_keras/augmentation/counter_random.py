@@ -13,6 +13,9 @@ from keras import ops
 # that completes its key schedule.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
+# The second word of the counter of keys. Draws of images never reach it: theirs
+# is below 2**31 as an unsigned word.
+_FOLD = -1
 
 
 def threefry(key, counter):
@@ -43,6 +46,27 @@ def threefry(key, counter):
         x0 = x0 + keys[(group + 1) % 3]
         x1 = x1 + keys[(group + 2) % 3] + (group + 1)
     return x0, x1
+
+
+def fold_in(key, number):
+    """Makes another key out of a key and a number.
+
+    Args:
+        key: Integer tensor (2,).
+        number: Integer or int32 scalar tensor, at least 0. 0 gives the key
+            itself.
+
+    Returns:
+        int32 tensor (2,).
+    """
+    key = ops.cast(key, "int32")
+    if isinstance(number, int) and number == 0:
+        return key
+    number = ops.cast(number, "int32")
+    folded = ops.stack(
+        threefry((key[0], key[1]), (number, ops.full_like(number, _FOLD)))
+    )
+    return ops.where(number == 0, key, folded)
 
 
 def uniform(key, index, count, stream=0):

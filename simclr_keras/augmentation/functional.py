@@ -10,6 +10,7 @@ one along the columns: static shapes and no gather, which is what XLA and
 accelerators like best.
 """
 
+import keras
 from keras import ops
 
 # ITU-R BT.601, with the digits of `tf.image.rgb_to_grayscale`.
@@ -324,6 +325,11 @@ def _multiply(planes, row_matrix, column_matrix):
 def per_image(values):
     """Reshapes one number an image, (B,), to (B, 1, 1, 1)."""
     return ops.reshape(values, (-1, 1, 1, 1))
+
+
+def arithmetic_dtype(layer):
+    """What a layer computes in: its compute dtype, but float32 at least."""
+    return keras.backend.result_type(layer.compute_dtype, "float32")
 
 
 def standardize_size(size):

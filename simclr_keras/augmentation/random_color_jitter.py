@@ -63,6 +63,8 @@ class RandomColorJitter(RandomImageLayer):
           CIFAR-10. Multiplied brightness is of the SimCLRv2 code.
     """
 
+    jit_compile = True
+
     def __init__(
         self,
         brightness=0.8,
@@ -182,7 +184,7 @@ class RandomColorJitter(RandomImageLayer):
 
         if not self.hue:
             return affine_rounds(planes, order)
-        # Hue is the dear one. It comes once, for all images, between the
+        # Hue is expensive. It comes once, for all images, between the
         # operations that come before it and those that come after.
         place = ops.arange(4, dtype="int32")[None, :]
         place_of_hue = ops.argmax(ops.cast(order == _HUE, "int32"), axis=1)

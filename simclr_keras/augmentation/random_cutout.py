@@ -46,6 +46,8 @@ class RandomCutout(RandomImageLayer):
           [DeVries and Taylor, 2017](https://arxiv.org/abs/1708.04552).
     """
 
+    jit_compile = True
+
     def __init__(
         self,
         size=0.5,

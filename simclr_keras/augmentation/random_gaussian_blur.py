@@ -49,6 +49,8 @@ class RandomGaussianBlur(RandomImageLayer):
           image.
     """
 
+    jit_compile = True
+
     def __init__(
         self,
         sigma_range=(0.1, 2.0),

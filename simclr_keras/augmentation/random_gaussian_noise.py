@@ -44,6 +44,8 @@ class RandomGaussianNoise(RandomImageLayer):
           and 5, which name the operator and not its strength.
     """
 
+    jit_compile = True
+
     def __init__(
         self,
         stddev=0.1,

@@ -40,6 +40,8 @@ class RandomHorizontalFlip(RandomImageLayer):
         - [Chen et al., 2020](https://arxiv.org/abs/2002.05709), Appendix A.
     """
 
+    jit_compile = True
+
     def __init__(
         self, probability=0.5, value_range=(0, 255), seed=None, **kwargs
     ):

@@ -5,17 +5,20 @@ import zlib
 import keras
 from keras import ops
 
-from simclr_keras import distribution
+from simclr_keras import distribution, keras_private
 from simclr_keras.augmentation import counter_random, functional
+from simclr_keras.augmentation.contract import Augmentation
 
 
-class RandomImageLayer(keras.layers.Layer):
+class RandomImageLayer(Augmentation, keras.layers.Layer):
     """A layer that changes every image of a batch by a draw of its own.
 
     `draw` gives the parameters, one row an image, and `transform` applies
     them, so that a draw can be kept and replayed. A subclass implements
-    `parameters`, which makes them out of uniform numbers, and
-    `transform_planes`.
+    `parameters`, which makes them out of uniform numbers, and `transform` or
+    `transform_planes`. It sets the class attribute `jit_compile = True` if all
+    of its operations have an XLA form, as those of `keras.ops` do but for a
+    few; a train step on TensorFlow then compiles it.
 
     What an image gets follows from the seed, the number of the call, and the
     image's index in the global batch alone, and is the same in eager mode, in
@@ -26,11 +29,13 @@ class RandomImageLayer(keras.layers.Layer):
         value_range: Pair of numbers (low, high): the range of the images,
             before and after. Defaults to (0, 255).
         seed: Integer or None. Layers of different classes with the same seed
-            draw independently. None takes a seed from
+            draw independently; so do those of one class in a
+            `keras.Sequential` that is a model's augmentation, but not when
+            they are called by hand. None takes a seed from
             `keras.utils.set_random_seed`'s generator. Defaults to None.
         **kwargs: Of `keras.layers.Layer`. The `dtype` defaults to float32
             under every global policy: eight bits of mantissa are too few for
-            an image.
+            an image. One of 16 bits is that of the result alone.
 
     Call arguments:
         images: Tensor (B, H, W, C) or (H, W, C), integer or float, with values
@@ -40,9 +45,17 @@ class RandomImageLayer(keras.layers.Layer):
         index: int32 tensor (B,), each image's index in the global batch, for
             those who cut a batch themselves. Defaults to the order in the
             batch, counted over all replicas.
+        key: int32 tensor (2,), the seed and the number of the draw, see
+            `key`. Defaults to the layer's own, which moves on by one.
 
     Returns:
         float32 tensor of the images' rank, in `value_range`.
+
+    Raises:
+        RuntimeError: If it is called without a key in a function of a
+            `tf.data.Dataset`, whose parallel calls would share the layer's
+            count of draws: some would draw alike, and no run like another. Use
+            `simclr_keras.data.augment`, or pass `index` and `key`.
     """
 
     def __init__(self, value_range=(0, 255), seed=None, **kwargs):
@@ -70,7 +83,7 @@ class RandomImageLayer(keras.layers.Layer):
         if index is None:
             index = distribution.sample_index(shape[0])
         if key is None:
-            key = self.seed_generator.next()
+            key = self.next_key()
         # The stream keeps layers that were given the same key apart.
         stream = zlib.crc32(type(self).__name__.encode()) % 2**11
 
@@ -110,10 +123,28 @@ class RandomImageLayer(keras.layers.Layer):
             "...)`."
         )
 
-    def call(self, images, training=True, index=None):
-        images = ops.cast(images, self.compute_dtype)
+    def next_key(self):
+        if keras_private.in_dataset_function():
+            raise RuntimeError(
+                f"{type(self).__name__} was called in a function of a "
+                "tf.data.Dataset without a key. Its calls run in parallel and "
+                "share the layer's count of draws, so that some draw alike and "
+                "no run is like another. Use simclr_keras.data.augment("
+                "dataset, augmentation), pass the augmentation to "
+                "SimCLRModel, or call it with `index` and `key`."
+            )
+        return self.seed_generator.next()
+
+    def key(self, number, seed=None):
+        own = ops.convert_to_tensor(self.seed_generator.state)
+        number = ops.cast(number, "int32")
+        seed = own[0] if seed is None else ops.full_like(number, seed)
+        return ops.stack([ops.cast(seed, "int32"), number])
+
+    def call(self, images, training=True, index=None, key=None):
         if not training:
-            return images
+            return ops.cast(images, self.compute_dtype)
+        images = ops.convert_to_tensor(images)
         unbatched = len(images.shape) == 3
         if unbatched:
             images = images[None]
@@ -122,22 +153,20 @@ class RandomImageLayer(keras.layers.Layer):
                 f"{type(self).__name__} takes images (B, H, W, C) or one image "
                 f"(H, W, C). Received: images.shape={tuple(images.shape)}."
             )
-        images = self.apply(images, index)
+        images = self.apply(images, index, key)
         return images[0] if unbatched else images
 
     def apply(self, images, index=None, key=None):
-        """Draws for and transforms images (B, H, W, C) in `value_range`.
-
-        With an index and a key this is a function of its arguments: the same
-        call gives the same views.
-        """
         parameters = self.draw(ops.shape(images), index, key)
         low, high = self.value_range
-        images = ops.cast(images, self.compute_dtype)
+        images = ops.cast(images, functional.arithmetic_dtype(self))
         if (low, high) == (0, 1):
-            return self.transform(images, **parameters)
-        images = (images - low) / (high - low)
-        return self.transform(images, **parameters) * (high - low) + low
+            images = self.transform(images, **parameters)
+        else:
+            images = (images - low) / (high - low)
+            images = self.transform(images, **parameters)
+            images = images * (high - low) + low
+        return ops.cast(images, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

@@ -4,11 +4,14 @@ import keras
 from keras import ops
 
 from simclr_keras.augmentation import functional
+from simclr_keras.augmentation.center_crop_and_resize import CenterCropAndResize
 from simclr_keras.augmentation.random_image_layer import (
     RandomImageLayer,
     standardize_range,
 )
 
+# At this size and below the reference evaluates whole images.
+_SMALL_IMAGE = 32
 # Steps of the aspect ratio in which the area of what fits is tabulated.
 _ASPECT_RATIO_STEPS = 256
 
@@ -60,6 +63,8 @@ class RandomResizedCrop(RandomImageLayer):
           height instead, which gives smaller crops: the median area of a
           square image is 0.40 there and 0.48 here.
     """
+
+    jit_compile = True
 
     def __init__(
         self,
@@ -153,6 +158,32 @@ class RandomResizedCrop(RandomImageLayer):
             self.interpolation,
         )
         return ops.clip(planes, 0.0, 1.0)
+
+    def evaluation(self, value_range=None):
+        """The layer that prepares images for evaluation as these are trained.
+
+        The middle of the image, 0.875 of its side and of the views' aspect
+        ratio, resized to (`height`, `width`). For views of 32 pixels or less
+        it is the whole side, as in the reference. Images of the views' size
+        are left as they are.
+
+        Args:
+            value_range: Pair (low, high). None is the layer's own.
+
+        Returns:
+            A `CenterCropAndResize`.
+        """
+        small = max(self.height, self.width) <= _SMALL_IMAGE
+        return CenterCropAndResize(
+            self.height,
+            self.width,
+            crop_proportion=1.0 if small else 0.875,
+            interpolation=self.interpolation,
+            only_other_sizes=True,
+            value_range=self.value_range
+            if value_range is None
+            else value_range,
+        )
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-3], self.height, self.width, input_shape[-1])

@@ -34,6 +34,8 @@ class RandomRotation(RandomImageLayer):
           and 5.
     """
 
+    jit_compile = True
+
     def parameters(self, shape, uniform):
         u = uniform(1)[:, 0]
         return {"quarter_turns": ops.cast(ops.floor(4.0 * u), "int32")}

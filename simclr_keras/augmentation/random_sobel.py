@@ -41,6 +41,8 @@ class RandomSobel(RandomImageLayer):
           and 5, which do not say how often it is applied.
     """
 
+    jit_compile = True
+
     def __init__(
         self, probability=1.0, value_range=(0, 255), seed=None, **kwargs
     ):

@@ -3,7 +3,6 @@
 import keras
 
 from simclr_keras import distribution
-from simclr_keras.augmentation.center_crop_and_resize import CenterCropAndResize
 from simclr_keras.augmentation.random_color_jitter import RandomColorJitter
 from simclr_keras.augmentation.random_gaussian_blur import RandomGaussianBlur
 from simclr_keras.augmentation.random_grayscale import RandomGrayscale
@@ -12,9 +11,6 @@ from simclr_keras.augmentation.random_horizontal_flip import (
 )
 from simclr_keras.augmentation.random_image_layer import RandomImageLayer
 from simclr_keras.augmentation.random_resized_crop import RandomResizedCrop
-
-# At this size and below the reference evaluates whole images.
-_SMALL_IMAGE = 32
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -66,6 +62,8 @@ class SimCLRAugmentation(RandomImageLayer):
         - [Chen et al., 2020](https://arxiv.org/abs/2002.05709), Section 3 and
           Appendix A; Appendix B.9 for CIFAR-10.
     """
+
+    jit_compile = True
 
     def __init__(
         self,
@@ -157,7 +155,7 @@ class SimCLRAugmentation(RandomImageLayer):
         if index is None:
             index = distribution.sample_index(shape[0])
         if key is None:
-            key = self.seed_generator.next()
+            key = self.next_key()
         parameters = {}
         for layer in self.operators(shape[3]):
             parameters[layer.name] = layer.draw(shape, index, key)
@@ -171,23 +169,8 @@ class SimCLRAugmentation(RandomImageLayer):
         return planes
 
     def evaluation(self):
-        """The layer that prepares images for evaluation as these are trained.
-
-        The middle of the image, 0.875 of its side and of the views' aspect
-        ratio, resized to (`height`, `width`). For views of 32 pixels or less
-        it is the whole side, as in the reference.
-
-        Returns:
-            A `CenterCropAndResize`.
-        """
-        small = max(self.height, self.width) <= _SMALL_IMAGE
-        return CenterCropAndResize(
-            self.height,
-            self.width,
-            crop_proportion=1.0 if small else 0.875,
-            interpolation=self.interpolation,
-            value_range=self.value_range,
-        )
+        """As of the crop, in this layer's `value_range`."""
+        return self.crop.evaluation(self.value_range)
 
     def compute_output_shape(self, input_shape):
         return self.crop.compute_output_shape(input_shape)

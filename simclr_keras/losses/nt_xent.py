@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from simclr_keras import distribution
+from simclr_keras.losses.contrastive_loss import ContrastiveLoss
 
 # Stands for minus infinity in a softmax: finite, so that no NaN can come of
 # it, and below every similarity over every sensible temperature.
@@ -11,7 +12,7 @@ _MASKED = -1e9
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
-class NTXentLoss(keras.losses.Loss):
+class NTXentLoss(ContrastiveLoss):
     """Normalized temperature-scaled cross entropy (NT-Xent).
 
     Every view is asked to find the other view of its image among all other
@@ -28,9 +29,11 @@ class NTXentLoss(keras.losses.Loss):
     batch, and the gradient is that of one device with the global batch.
 
     Args:
-        temperature: Positive number, t above. Defaults to 0.1, the best for
-            ImageNet (Table 5); 0.5 is the best for CIFAR-10 when trained to
-            convergence (Appendix B.9), 0.2 does well with small batches.
+        temperature: Positive number, t above, or a `LearnedTemperature`.
+            `loss.temperature = 0.2` changes it, also between the steps of
+            `fit`. Defaults to 0.1, the best for ImageNet (Table 5); 0.5 is the
+            best for CIFAR-10 when trained to convergence (Appendix B.9), 0.2
+            does well with small batches.
         reduction: See `keras.losses.Loss`. Defaults to the mean.
         name: Name of the loss.
         dtype: Of the computation. Defaults to `keras.config.floatx()`, float32
@@ -46,6 +49,7 @@ class NTXentLoss(keras.losses.Loss):
         (2N,): those of the first views, then those of the second.
 
     Raises:
+        TypeError: If `temperature` is neither a number nor learned.
         ValueError: If `temperature` is not positive, the shapes differ or are
             not (N, D), or the batch holds a single image, which has no
             negatives.
@@ -70,36 +74,10 @@ class NTXentLoss(keras.losses.Loss):
         name="nt_xent",
         dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not temperature > 0:
-            raise ValueError(
-                "`temperature` must be a positive number. Received: "
-                f"temperature={temperature!r}."
-            )
-        self.temperature = temperature
+        super().__init__(temperature, reduction, name, dtype)
 
-    def call(self, z_i, z_j):
-        losses = nt_xent(z_i, z_j, self.temperature)
-        if self.reduction in ("sum", "none", None):
-            return losses
-        num_replicas = distribution.num_replicas()
-        if num_replicas == 1:
-            return losses
-        # Keras takes the mean over this replica's 2n views and divides it by
-        # the number of replicas, which is right if each has as many. A ragged
-        # batch leaves some fewer.
-        n = ops.shape(z_i)[0]
-        share = ops.cast(n * num_replicas, losses.dtype) / ops.cast(
-            distribution.global_batch_size(n), losses.dtype
-        )
-        return losses * share
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "temperature": self.temperature,
-            "dtype": self.dtype,
-        }
+    def view_losses(self, z_i, z_j, labels=None):
+        return nt_xent(z_i, z_j, self.temperature)
 
 
 def nt_xent(z_i, z_j, temperature):
@@ -117,7 +95,10 @@ def nt_xent(z_i, z_j, temperature):
     all_i, all_j = distribution.all_gather(z_i), distribution.all_gather(z_j)
     anchors = ops.concatenate([z_i, z_j], axis=0)  # (2n, D)
     candidates = ops.concatenate([all_i, all_j], axis=0)  # (2N, D)
-    logits = ops.matmul(anchors, ops.transpose(candidates)) / temperature
+    logits = ops.matmul(anchors, ops.transpose(candidates))
+    if not isinstance(temperature, (int, float)):  # A variable or a tensor.
+        temperature = ops.cast(temperature, logits.dtype)
+    logits = logits / temperature
 
     index = distribution.sample_index(ops.shape(z_i)[0])  # (n,)
     num_images = ops.shape(all_i)[0]  # N

@@ -156,6 +156,7 @@ CASES = [
             "width": 10,
             "crop_proportion": 0.5,
             "interpolation": "bilinear",
+            "only_other_sizes": True,
             "value_range": (-1, 2),
         },
         identity=None,
@@ -237,31 +238,65 @@ def test_xla_equals_eager(case):
     checks.check_compiles(case.make, (case.images(),), ATOL, modes=("xla",))
 
 
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "float16"])
+@every_layer
+def test_16_bits_are_those_of_the_result_alone(case, dtype):
+    result = case.make(dtype=dtype)(case.images())
+    expected = keras.ops.cast(case.make()(case.images()), result.dtype)
+    assert keras.backend.standardize_dtype(result.dtype) == dtype.replace(
+        "mixed_", ""
+    )
+    np.testing.assert_array_equal(result, expected)
+
+
 @every_layer
 def test_mixed_precision_policies_change_nothing(case):
     checks.check_policies(case.make, (case.images(),), atol=0, dtype="float32")
 
 
 @every_layer
-def test_graphs_and_tf_data_that_do_not_know_the_shape(case):
+def test_graphs_that_do_not_know_the_shape(case):
     images = case.images()
     layer, expected = case.make(), case.make()
     spec = tf.TensorSpec([None, None, None, images.shape[-1]])
     graph = tf.function(lambda x: layer(x), input_signature=[spec])
     for batch in (images[:1], images[:, :12, :12]):
         checks.assert_same(graph(batch), expected(batch), ATOL)
-    batches = tf.data.Dataset.from_tensor_slices(images).batch(4).map(graph)
-    for result, batch in zip(batches, (images[:4], images[4:])):
-        checks.assert_same(result, expected(batch), ATOL)
 
 
+def in_dataset(layer):
+    """A layer as a function of (number, images) for `Dataset.map`."""
+    if isinstance(layer, augmentation.CenterCropAndResize):
+        return lambda number, images: layer(images)
+    return lambda number, images: layer(images, key=layer.key(number))
+
+
+@pytest.mark.parametrize("batched", [True, False])
 @every_layer
-def test_tf_data_of_single_images(case):
-    images = case.images(3)
+def test_tf_data_in_parallel_draws_as_calls_do(case, batched):
+    images = case.images(8)
     layer, expected = case.make(), case.make()
-    singles = tf.data.Dataset.from_tensor_slices(images).map(layer)
-    for result, image in zip(singles, images):
+    dataset = tf.data.Dataset.from_tensor_slices(images)
+    if batched:
+        dataset = dataset.batch(4)
+        images = images[:4], images[4:]
+    dataset = dataset.enumerate().map(in_dataset(layer), num_parallel_calls=4)
+    for result, image in zip(dataset, images):
         checks.assert_same(result, expected(image), ATOL)
+
+
+@every_random_layer
+def test_tf_data_without_a_key_is_refused(case):
+    layer, images = case.make(), case.images(2)
+    dataset = tf.data.Dataset.from_tensor_slices(images)
+    with pytest.raises(RuntimeError, match=r"simclr_keras\.data\.augment"):
+        dataset.map(layer)
+    nested = tf.data.Dataset.range(1).flat_map(
+        lambda _: dataset.map(lambda x: layer(x, key=layer.key(0)))
+    )
+    assert len(list(nested)) == 2
+    # Nothing is drawn, so nothing can go wrong.
+    assert len(list(dataset.map(lambda x: layer(x, training=False)))) == 2
 
 
 @every_layer

@@ -1,0 +1,244 @@
+"""What a model asks of an augmentation, and who can answer.
+
+`as_augmentation` is the one place where layers that are not of this library,
+and compositions, are brought under the contract.
+"""
+
+import abc
+
+import keras
+from keras import ops
+
+from simclr_keras.augmentation import counter_random
+
+
+class Augmentation(abc.ABC):
+    """Makes random views that follow from a key and an index alone.
+
+    Every layer of `simclr_keras.augmentation` fulfils this, and so does a
+    `keras.Sequential` of them once it has gone through `as_augmentation`.
+
+    Attributes:
+        jit_compile: Boolean, whether XLA may compile `apply`. A train step then
+            does so by itself, which makes it several times as fast on a CPU.
+            False unless a class says otherwise, as TensorFlow has operations
+            that XLA lacks.
+    """
+
+    jit_compile = False
+
+    @abc.abstractmethod
+    def next_key(self):
+        """The key of the next draw; the one after it gets another."""
+
+    @abc.abstractmethod
+    def key(self, number, seed=None):
+        """The key of any draw, which leaves the order of draws as it is.
+
+        Args:
+            number: Integer or int32 scalar tensor: how many draws came before.
+            seed: Integer. None is the augmentation's own seed, so that
+                `key(n)` is what `next_key()` gives after n calls.
+
+        Returns:
+            What `apply` takes as `key`.
+        """
+
+    @abc.abstractmethod
+    def apply(self, images, index=None, key=None):
+        """A random view of each image.
+
+        With an index and a key this is a function of its arguments: the same
+        call gives the same views.
+
+        Args:
+            images: Tensor (B, H, W, C).
+            index: int32 tensor (B,), each image's index in the global batch.
+                None is the order in the batch, counted over all replicas.
+            key: As `key` gives it. None is `next_key()`.
+
+        Returns:
+            Float tensor (B, H', W', C).
+        """
+
+    def evaluation(self):
+        """What prepares images for inference as the views were for training.
+
+        Returns:
+            A callable from images (B, H, W, C) to floats (B, H', W', C), not
+            random; None if images are used as they are.
+        """
+        return
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the views of images of such a shape."""
+        return tuple(input_shape)
+
+
+def as_augmentation(layer):
+    """Brings a layer under the contract of `Augmentation`.
+
+    Args:
+        layer: An `Augmentation`, which is returned as it is; a
+            `keras.Sequential`, whose layers are brought under it one by one; or
+            any other `keras.layers.Layer` from images to images.
+
+    Returns:
+        An `Augmentation`.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If layers of this library in a `keras.Sequential` disagree
+            on the `value_range`.
+
+    Example:
+        >>> import keras, simclr_keras
+        >>> from simclr_keras import augmentation
+        >>> views = augmentation.as_augmentation(
+        ...     keras.Sequential(
+        ...         [
+        ...             augmentation.RandomResizedCrop(32, 32, seed=1),
+        ...             augmentation.RandomCutout(seed=1),
+        ...         ]
+        ...     )
+        ... )
+        >>> images = keras.ops.ones((4, 40, 40, 3))
+        >>> tuple(views.apply(images, key=views.key(0)).shape)
+        (4, 32, 32, 3)
+    """
+    if isinstance(layer, Augmentation):
+        return layer
+    if isinstance(layer, keras.Sequential):
+        return _Composition(layer)
+    if isinstance(layer, keras.layers.Layer):
+        return _ForeignLayer(layer)
+    raise TypeError(
+        "An augmentation must be a keras.layers.Layer. Received: "
+        f"{layer!r} of type {type(layer).__name__}."
+    )
+
+
+class _Composition(Augmentation):
+    """The layers of a `keras.Sequential`, one after the other.
+
+    Each draws under a key of its own place, so that two layers of one class
+    with one seed draw independently.
+    """
+
+    def __init__(self, sequential):
+        self.steps = [as_augmentation(layer) for layer in sequential.layers]
+        ranges = {
+            tuple(step.value_range)
+            for step in self.steps
+            if hasattr(step, "value_range")
+        }
+        if len(ranges) > 1:
+            raise ValueError(
+                "The layers of an augmentation must agree on the range of the "
+                f"images. Received: {sequential.name!r} of layers with "
+                f"value_range={sorted(ranges)}."
+            )
+        if ranges:
+            (self.value_range,) = ranges
+
+    @property
+    def jit_compile(self):
+        return all(step.jit_compile for step in self.steps)
+
+    def next_key(self):
+        return self._keys([step.next_key() for step in self.steps])
+
+    def key(self, number, seed=None):
+        return self._keys([step.key(number, seed) for step in self.steps])
+
+    def _keys(self, keys):
+        return tuple(
+            None if key is None else _fold_in(key, place)
+            for place, key in enumerate(keys)
+        )
+
+    def apply(self, images, index=None, key=None):
+        keys = self.next_key() if key is None else key
+        for step, step_key in zip(self.steps, keys):
+            images = step.apply(images, index, step_key)
+        return images
+
+    def evaluation(self):
+        twins = [step.evaluation() for step in self.steps]
+        twins = [twin for twin in twins if twin is not None]
+        return _InOrder(twins) if twins else None
+
+    def compute_output_shape(self, input_shape):
+        for step in self.steps:
+            input_shape = step.compute_output_shape(input_shape)
+        return tuple(input_shape)
+
+
+class _ForeignLayer(Augmentation):
+    """A layer that is not of this library.
+
+    Its own draws are those of its generators. Under a key they are set to what
+    follows from it, and set back after, so that evaluation repeats and leaves
+    the training alone. They still depend on how the batch is cut, and in a
+    strategy every replica draws the same.
+    """
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def next_key(self):
+        return None
+
+    def key(self, number, seed=None):
+        number = ops.cast(number, "int32")
+        return ops.stack([ops.full_like(number, seed or 0), number])
+
+    def apply(self, images, index=None, key=None):
+        if key is None:
+            return self.call(images, training=True)
+        states = self._generator_states()
+        before = [ops.copy(ops.convert_to_tensor(state)) for state in states]
+        first = 0 if index is None else index[0]
+        for place, state in enumerate(states):
+            folded = _fold_in(_fold_in(key, place + 1), first)
+            # Without the sign, which unsigned numbers do not have.
+            state.assign(ops.cast(folded & 0x7FFFFFFF, state.dtype))
+        images = self.call(images, training=True)
+        for state, value in zip(states, before):
+            state.assign(value)
+        return images
+
+    def call(self, images, training):
+        """The layer itself; a train step may wrap this."""
+        return self.layer(images, training=training)
+
+    def _generator_states(self):
+        # Public attributes tell them apart: generators' states are among a
+        # layer's variables and not among its weights.
+        weights = {id(weight) for weight in self.layer.weights}
+        return [v for v in self.layer.variables if id(v) not in weights]
+
+    def evaluation(self):
+        return lambda images: self.call(images, training=False)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(self.layer.compute_output_shape(input_shape))
+
+
+class _InOrder:
+    """Functions of images, one after the other."""
+
+    def __init__(self, functions):
+        self.functions = functions
+
+    def __call__(self, images):
+        for function in self.functions:
+            images = function(images)
+        return images
+
+
+def _fold_in(key, number):
+    """Another key for every number; 0 leaves a key as it is."""
+    if isinstance(key, tuple):  # Of a composition in a composition.
+        return tuple(k if k is None else _fold_in(k, number) for k in key)
+    return counter_random.fold_in(key, number)

@@ -1,0 +1,181 @@
+"""The base class of losses that compare each image with all others."""
+
+import keras
+from keras import ops
+
+from simclr_keras import distribution
+from simclr_keras.losses.temperature import FixedTemperature, LearnedTemperature
+
+
+class ContrastiveLoss(keras.losses.Loss):
+    """A loss of the projections of two views, over all replicas.
+
+    A subclass implements `view_losses`: what each view of this replica costs,
+    compared with the views of all replicas. This class makes of it the mean
+    over the global batch, so that under `tf.distribute` loss and gradient are
+    those of one device with the global batch, ragged batches included.
+
+    It also keeps the temperature: a number that may be changed at any time,
+    between steps or by a callback, `loss.temperature = 0.2`, or a
+    `LearnedTemperature`. `SimCLRModel.compile` calls `build`, which makes a
+    variable of it, and trains and saves that; in a compiled step of your own,
+    call `build` first and train `loss.variables` yourself.
+
+    Args:
+        temperature: Positive number or `LearnedTemperature`. Defaults to 0.1.
+        reduction: See `keras.losses.Loss`. Defaults to the mean.
+        name: Name of the loss.
+        dtype: Of the computation. Defaults to `keras.config.floatx()`, float32
+            under mixed precision too.
+
+    Call arguments:
+        z_i: Float tensor (N, D): projections of the images' first views.
+        z_j: Float tensor (N, D): those of the second views.
+        sample_weight: Must be None, unless `reduction` keeps the losses apart.
+        labels: Integer tensor (N,), for a loss whose `uses_labels` is True.
+
+    Returns:
+        The mean as a scalar, or what `reduction` makes of the losses (2N,):
+        those of the first views, then those of the second.
+
+    Attributes:
+        uses_labels: Whether `SimCLRModel` passes the batch's labels; False
+            here, a class attribute of subclasses.
+
+    Example:
+        >>> import keras, simclr_keras
+        >>> from keras import ops
+        >>> class Alignment(simclr_keras.losses.ContrastiveLoss):
+        ...     def view_losses(self, z_i, z_j, labels=None):
+        ...         distances = ops.sum(ops.square(z_i - z_j), axis=-1)
+        ...         return ops.concatenate([distances, distances])
+        >>> float(Alignment()(ops.ones((4, 2)), ops.zeros((4, 2))))
+        2.0
+    """
+
+    uses_labels = False
+
+    def __init__(
+        self,
+        temperature=0.1,
+        reduction="sum_over_batch_size",
+        name=None,
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self._temperature = (
+            temperature
+            if isinstance(temperature, LearnedTemperature)
+            else FixedTemperature(temperature)
+        )
+
+    @property
+    def temperature(self):
+        """The temperature as it is now, to compute with.
+
+        A number before `build`, then a variable or, if it is learned, a
+        tensor; `float(loss.temperature)` gives the number.
+        """
+        return self._temperature.value
+
+    @temperature.setter
+    def temperature(self, value):
+        self._temperature.assign(value)
+
+    def build(self):
+        """Makes the variable of the temperature, once."""
+        self._temperature.build()
+
+    @property
+    def variables(self):
+        """List of what the loss keeps: the temperature, once it is built."""
+        kept = self._temperature
+        variable = (
+            kept.log_temperature
+            if isinstance(kept, LearnedTemperature)
+            else kept.variable
+        )
+        return [] if variable is None else [variable]
+
+    def view_losses(self, z_i, z_j, labels=None):
+        """The losses of this replica's views.
+
+        `distribution.all_gather` brings the projections, or the labels, of all
+        replicas; `distribution.sample_index` says which are this one's.
+
+        Args:
+            z_i: Float tensor (n, D): projections of this replica's first
+                views, not normalized.
+            z_j: Float tensor (n, D): those of its second views.
+            labels: int32 tensor (n,), or None unless `uses_labels`.
+
+        Returns:
+            Float tensor (2n,): the losses of the first views, then those of
+            the second.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `view_losses(z_i, z_j, "
+            "labels)`."
+        )
+
+    def __call__(self, z_i, z_j, sample_weight=None, labels=None):
+        if self.uses_labels and labels is None:
+            raise ValueError(
+                f"{type(self).__name__} needs labels. Received none; train on "
+                "(images, labels), or call it with `labels=`."
+            )
+        # Keras converts and reduces what it is given in two arguments.
+        first = (
+            {"projections": z_i, "labels": labels}
+            if labels is not None
+            else z_i
+        )
+        return super().__call__(first, z_j, sample_weight)
+
+    def call(self, first, z_j):
+        z_i, labels = first, None
+        if isinstance(first, dict):
+            z_i, labels = first["projections"], first["labels"]
+            labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
+        losses = self.view_losses(z_i, z_j, labels)
+        if self.reduction in ("sum", "none", None):
+            return losses
+        num_replicas = distribution.num_replicas()
+        if num_replicas == 1:
+            return losses
+        # Keras takes the mean over this replica's 2n views and divides it by
+        # the number of replicas, which is right if each has as many. A ragged
+        # batch leaves some fewer.
+        n = ops.shape(z_i)[0]
+        share = ops.cast(n * num_replicas, losses.dtype) / ops.cast(
+            distribution.global_batch_size(n), losses.dtype
+        )
+        return losses * share
+
+    def save_own_variables(self, store):
+        for variable in self.variables:
+            store["temperature"] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store):
+        if "temperature" in store:
+            self.build()
+            self.variables[0].assign(store["temperature"])
+
+    def get_config(self):
+        kept = self._temperature
+        return {
+            **super().get_config(),
+            "temperature": keras.saving.serialize_keras_object(kept)
+            if isinstance(kept, LearnedTemperature)
+            else kept.current_number(),
+            "dtype": self.dtype,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        if isinstance(config.get("temperature"), dict):
+            temperature = keras.saving.deserialize_keras_object(
+                config["temperature"]
+            )
+            config = {**config, "temperature": temperature}
+        return cls(**config)
