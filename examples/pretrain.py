@@ -182,19 +182,20 @@ def plot_views(path, model, data):
     plots.plot_views(path, images, views, data.value_range)
 
 
-def build_dataset(strategy, config, data, initial_epoch, epochs):
+def build_dataset(strategy, config, data, initial_epoch):
     """The batches of a run, of which each worker decodes its share."""
 
     def build(input_context):
-        return simclr_keras.data.training_dataset(
+        dataset = simclr_keras.data.training_dataset(
             data.train,
             config["batch_size"],
             seed=config["seed"],
             initial_epoch=initial_epoch,
-            epochs=epochs,
             with_labels=uses_probe(config, data),
             input_context=input_context,
         )
+        # Without end, so that no epoch waits for its first batch.
+        return dataset.repeat()
 
     return strategy.distribute_datasets_from_function(build)
 
@@ -229,9 +230,7 @@ def train(model, config, data, folder, epochs, is_chief=True):
     try:
         with StopOnInterrupt() as interrupt:
             model.fit(
-                build_dataset(
-                    model.distribute_strategy, config, data, done, epochs
-                ),
+                build_dataset(model.distribute_strategy, config, data, done),
                 steps_per_epoch=steps_per_epoch,
                 initial_epoch=done,
                 epochs=epochs,

@@ -1,24 +1,20 @@
 """Images for pretraining and evaluation, from anywhere.
 
-Every source gives an `ImageData` with a training part and, where there is
-one, a held-out part; each part is an `ImageSet`:
+Every source returns an `ImageData`: a set of images to train on and, if there
+is one, a set of held-out images. Each is an `ImageSet`:
 
     data = simclr_keras.data.load_digits()
-    images = simclr_keras.data.training_dataset(data.train, batch_size=256)
-    model.fit(
-        images, steps_per_epoch=data.train.steps_per_epoch(256), epochs=100
-    )
+    dataset = simclr_keras.data.training_dataset(data.train, batch_size=256)
+    model.fit(dataset, epochs=100)
     features = model.predict(data.test.batches(256))
 
-Images stay as they are stored (uint8 as a rule) and unscaled;
-`ImageData.value_range` says what black and white are.
+Images are not scaled and keep their dtype, usually uint8;
+`ImageData.value_range` has the values of black and white.
 """
 
-from simclr_keras.data.arrays import from_arrays
-from simclr_keras.data.digits import load_digits
-from simclr_keras.data.image_data import ImageData
+from simclr_keras.data.arrays import from_arrays, load_digits
 from simclr_keras.data.image_folder import load_image_folder
-from simclr_keras.data.image_set import ImageSet
+from simclr_keras.data.image_set import ImageData, ImageSet
 from simclr_keras.data.tfds import load_tfds
 from simclr_keras.data.training_dataset import training_dataset
 

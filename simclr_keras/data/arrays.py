@@ -1,13 +1,15 @@
-"""Images that are in memory already."""
+"""Images in memory: your own arrays, or scikit-learn's digits."""
 
 import warnings
 
 import numpy as np
+import tensorflow as tf
 
-from simclr_keras.data.array_image_set import ArrayImageSet
-from simclr_keras.data.image_data import ImageData
+from simclr_keras.data.image_set import ImageData, ImageSet, split_indices
+from simclr_keras.optional_imports import import_optional
 
 VALUE_RANGES = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
+IN_MEMORY_LIMIT = 2**30  # bytes
 
 
 def from_arrays(
@@ -24,22 +26,24 @@ def from_arrays(
 
     Args:
         images: Array (N, H, W, C), uint8, uint16 or float; float64 becomes
-            float32, anything else is kept.
-        labels: Integer array (N,) or (N, 1) of classes from 0 up, or None.
+            float32, other dtypes are kept.
+        labels: Integer array (N,) or (N, 1) of classes, counted from 0, or
+            None.
         test_images: Held-out images like `images`, or None.
         test_labels: Their labels, or None.
         value_range: Pair of numbers, the values of black and white. None takes
-            the whole range of uint8 or uint16; floats must be told.
-        class_names: Sequence of strings, one a class. None takes "0", "1", ...
-        name: String, what to call the data in reports.
+            the whole range of uint8 or uint16 and is not allowed for floats.
+        class_names: Sequence of strings, one per class. None takes "0", "1",
+            ...
+        name: String, the name of the data in reports.
 
     Returns:
         An `ImageData`.
 
     Raises:
-        TypeError: If the dtype of images or labels is none of these.
-        ValueError: If shapes do not fit each other, a value is not in
-            `value_range` (NaN is not), or a label has no class name.
+        TypeError: If the dtype of images or labels is not one of these.
+        ValueError: If shapes do not match, a value is NaN or outside
+            `value_range`, or a label has no class name.
 
     Example:
         import numpy as np
@@ -87,10 +91,115 @@ def from_arrays(
         class_names = tuple(class_names or map(str, range(num_classes)))
         if len(class_names) < num_classes:
             raise ValueError(
-                "`class_names` must name every class. Received: "
+                "`class_names` must have a name for each class. Received: "
                 f"{len(class_names)} names, and the label {num_classes - 1}."
             )
     return ImageData(name, train, test, value_range, class_names)
+
+
+def load_digits(test_fraction=0.25, seed=0):
+    """The 1,797 handwritten digits of scikit-learn: 8x8 pixels, ten classes.
+
+    They are real, small, and need no download. Their 17 levels 0 ... 16 are
+    scaled to 0 ... 255 and rounded, so `round(image * 16 / 255)` gives the
+    levels back.
+
+    Args:
+        test_fraction: Float in [0, 1), the fraction of each class to hold
+            out; 0 holds out none. Defaults to 0.25.
+        seed: Integer that decides which images are held out; nothing else
+            does.
+
+    Returns:
+        An `ImageData` of uint8 images (N, 8, 8, 1) with labels.
+
+    Raises:
+        ImportError: If scikit-learn is not installed.
+        ValueError: If `test_fraction` is out of range.
+
+    Example:
+        data = simclr_keras.data.load_digits()
+        images, labels = data.train.arrays()
+
+    Reference:
+        - [Alpaydin and Kaynak, 1998](https://doi.org/10.24432/C50P49),
+          Optical Recognition of Handwritten Digits.
+    """
+    datasets = import_optional(
+        "sklearn.datasets", "scikit-learn", "examples", "`load_digits`"
+    )
+    digits = datasets.load_digits()
+    images = np.round(digits.images * (255 / 16)).astype("uint8")[..., None]
+    labels = digits.target.astype("int64")
+    train, test = split_indices(len(images), labels, test_fraction, seed)
+    return ImageData(
+        name="digits",
+        train=ArrayImageSet(images[train], labels[train]),
+        test=ArrayImageSet(images[test], labels[test]) if len(test) else None,
+        class_names=tuple(str(digit) for digit in range(10)),
+    )
+
+
+class ArrayImageSet(ImageSet):
+    """Images and labels in memory; a batch is one gather.
+
+    Args:
+        images: Array (N, H, W, C).
+        labels: Integer array (N,), or None.
+    """
+
+    loads_batches = True
+
+    def __init__(self, images, labels=None):
+        super().__init__(
+            len(images), images.shape[1:], images.dtype, labels is not None
+        )
+        self._images = images
+        self._labels = labels
+        self._tensors = None
+
+    @property
+    def labels(self):
+        return self._labels
+
+    def arrays(self):
+        return self._images, self._labels
+
+    def subset(self, indices):
+        """The images at `indices`, an integer array, as a set."""
+        labels = None if self._labels is None else self._labels[indices]
+        return ArrayImageSet(self._images[indices], labels)
+
+    def load(self, indices):
+        images, labels = self._tensors
+        return tf.gather(images, indices), tf.gather(labels, indices)
+
+    def load_records(self, *args, **kwargs):
+        if self._tensors is None:
+            labels = self._labels
+            # `tf.data` runs on the host, also if there is a GPU.
+            with tf.device("/cpu:0"):
+                self._tensors = (
+                    tf.constant(self._images),
+                    tf.constant(
+                        np.zeros(self.num_images, "int64")
+                        if labels is None
+                        else labels
+                    ),
+                )
+        return super().load_records(*args, **kwargs)
+
+
+def keep_in_memory(images, in_memory):
+    """Whether to decode all images once and keep them in memory.
+
+    Args:
+        images: An `ImageSet`.
+        in_memory: Boolean, the answer; None is True for up to 1 GiB.
+    """
+    if in_memory is None:
+        return images.num_bytes <= IN_MEMORY_LIMIT
+    return bool(in_memory)
 
 
 def _check_images(name, images):
@@ -98,7 +207,7 @@ def _check_images(name, images):
     if images.ndim != 4 or 0 in images.shape:
         hint = " Add a channel: images[..., None]." if images.ndim == 3 else ""
         raise ValueError(
-            f"`{name}` must have shape (N, H, W, C), none of them zero. "
+            f"`{name}` must have shape (N, H, W, C) and not be empty. "
             f"Received: {name}.shape={images.shape}.{hint}"
         )
     if images.dtype == "float64":
@@ -118,8 +227,9 @@ def _check_range(name, images, value_range):
     # Written so that NaN fails too.
     if not (low <= least and most <= high):
         raise ValueError(
-            f"`{name}` must lie in `value_range` and hold no NaN. Received: "
-            f"value_range={value_range}, and values from {least} to {most}."
+            f"`{name}` must lie in `value_range` and not contain NaN. "
+            f"Received: value_range={value_range}, and values from {least} to "
+            f"{most}."
         )
     if images.dtype.kind == "f" and 0 <= least <= most <= 1 < high:
         warnings.warn(
@@ -135,17 +245,17 @@ def _check_labels(name, labels, images):
     labels = np.asarray(labels)
     if labels.shape not in ((len(images),), (len(images), 1)):
         raise ValueError(
-            f"`{name}` must have shape (N,), one label an image. Received: "
+            f"`{name}` must have shape (N,), one label per image. Received: "
             f"{name}.shape={labels.shape}, with {len(images)} images."
         )
     if labels.dtype.kind not in "iu":
         raise TypeError(
-            f"`{name}` must be integers, classes from 0 up. Received: "
+            f"`{name}` must be integer classes, counted from 0. Received: "
             f"{name}.dtype={labels.dtype}."
         )
     if labels.min() < 0:
         raise ValueError(
-            f"`{name}` must be classes from 0 up. Received: the label "
+            f"`{name}` must be classes counted from 0. Received: the label "
             f"{labels.min()}."
         )
     return labels.reshape(-1).astype("int64")

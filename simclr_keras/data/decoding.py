@@ -1,4 +1,4 @@
-"""From an image file of any kind and size to a tensor of a known shape."""
+"""From an image file of any format and size to a tensor of known shape."""
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +21,7 @@ def check_image_size(image_size):
 
 
 def try_load_image_file(path, image_size, channels):
-    """Reads, decodes, crops and resizes an image file, if it can be done.
+    """Reads, decodes, crops and resizes an image file, if that is possible.
 
     Args:
         path: String tensor ().
@@ -30,17 +30,17 @@ def try_load_image_file(path, image_size, channels):
 
     Returns:
         (is_valid, image): a boolean (), and uint8 (height, width, channels),
-        zeros where the file cannot be read or decoded.
+        zeros if the file cannot be read or decoded.
     """
 
     def load(path):
         image = decode_image(tf.io.read_file(path), channels)
         return True, crop_and_resize(image, image_size)
 
-    # What try and except are in a graph: a failure leaves the first dataset
-    # empty, and the second one's element comes instead. Measured at 0.1 ms an
+    # The try and except of a graph: a failure leaves the first dataset empty,
+    # and the element of the second one takes its place. This costs 0.1 ms per
     # image; a `tf.py_function` costs two to three times the whole decoding,
-    # as its threads wait for each other.
+    # because its threads wait for each other.
     loaded = tf.data.Dataset.from_tensors(path).map(load).ignore_errors()
     zeros = tf.zeros((*image_size, channels), tf.uint8)
     failed = tf.data.Dataset.from_tensors((False, zeros))
@@ -50,9 +50,9 @@ def try_load_image_file(path, image_size, channels):
 def decode_image(data, channels):
     """Decodes JPEG, PNG, BMP, or the first frame of a GIF.
 
-    What kind it is shows in the data itself. Grayscale becomes colour or
-    colour grayscale as `channels` asks; transparency is dropped; 16 bits are
-    reduced to 8; CMYK is converted. A rotation noted in EXIF is not applied.
+    The format is detected from the data. Images are converted to `channels`;
+    transparency is dropped; 16 bits are reduced to 8; CMYK is converted. A
+    rotation in the EXIF data is not applied.
 
     Args:
         data: String tensor (), the content of the file.
@@ -77,24 +77,24 @@ def decode_image(data, channels):
     else:
         image = tf.cond(
             is_color,
-            lambda: _luma(image[..., :3]),
+            lambda: _to_grayscale(image[..., :3]),
             lambda: image[..., :1],
         )
     return tf.ensure_shape(image, (None, None, channels))
 
 
 def crop_and_resize(image, image_size):
-    """Cuts out the largest central box of the wanted aspect and resizes it.
+    """Crops to the largest central box of the right aspect and resizes it.
 
     Args:
         image: uint8 or uint16 tensor (H, W, C).
         image_size: Pair of integers (height, width) in pixels.
 
     Returns:
-        Tensor (height, width, C) of the same dtype; bicubic with antialias.
+        Tensor (height, width, C) of the same dtype, bicubic and antialiased.
     """
     height, width = image_size
-    # int64, as a panorama's pixels times `height` can pass 2 ** 31.
+    # int64, since a panorama's pixels times `height` can exceed 2 ** 31.
     shape = tf.shape(image, tf.int64)
     box_height = tf.minimum(shape[0], shape[1] * height // width)
     box_width = tf.minimum(shape[1], shape[0] * width // height)
@@ -109,10 +109,10 @@ def crop_and_resize(image, image_size):
 
 
 def _look_up_bmp_palette(data, indices):
-    """Colours of a BMP with a palette, of which TensorFlow gives the indices.
+    """Colors of a BMP with a palette, which TensorFlow decodes to indices.
 
     The header has the offset of the pixels at byte 10 and the length of its
-    second part at byte 14; the palette, 4 bytes (B, G, R, 0) an entry, lies
+    second part at byte 14; the palette, 4 bytes (B, G, R, 0) per entry, lies
     between the two.
     """
     pixels = tf.io.decode_raw(tf.strings.substr(data, 10, 4), tf.int32)[0]
@@ -124,8 +124,7 @@ def _look_up_bmp_palette(data, indices):
     return tf.gather(palette, tf.cast(indices[..., 0], tf.int32))
 
 
-def _luma(image):
-    """(H, W, 3) to (H, W, 1) with the weights of ITU-R BT.601."""
-    weights = tf.constant([[0.299], [0.587], [0.114]])
-    gray = tf.tensordot(tf.cast(image, tf.float32), weights, axes=1)
+def _to_grayscale(image):
+    """uint8 (H, W, 3) to (H, W, 1), rounded; `tf.image` would truncate."""
+    gray = tf.image.rgb_to_grayscale(tf.cast(image, tf.float32))
     return tf.cast(tf.round(gray), tf.uint8)

@@ -1,6 +1,7 @@
-"""A set of images: how many, how large, and how to read them."""
+"""Sets of images, and the pair of sets that every source returns."""
 
 import abc
+import dataclasses
 import math
 
 import numpy as np
@@ -8,11 +9,11 @@ import tensorflow as tf
 
 
 class ImageSet(abc.ABC):
-    """Images of one shape and dtype in a fixed order, labelled or not.
+    """Images of one shape and dtype in a fixed order, with or without labels.
 
     The sources of this package return subclasses that hold the images in
-    memory, as file names, or as records on disk. A subclass of your own gives
-    `load` and `labels`; unless its images can be read by index, also `records`.
+    memory, as file names, or as records on disk. Your own subclass implements
+    `load` and `labels`, and `records` unless its images can be read by index.
 
     Attributes:
         num_images: Integer, N.
@@ -20,8 +21,8 @@ class ImageSet(abc.ABC):
         dtype: String, dtype of the images.
         has_labels: Boolean.
         labels: Integer array (N,) in the order of `batches`, or None.
-        loads_batches: Boolean, whether `load` takes a batch of records rather
-            than one.
+        loads_batches: Boolean, whether `load` takes a batch of records
+            instead of one.
 
     Example:
         test = simclr_keras.data.load_digits().test
@@ -57,15 +58,15 @@ class ImageSet(abc.ABC):
 
         Returns:
             (image, label): tensors (H, W, C) and (), both with a leading batch
-            dimension if `loads_batches`. The label is int64; anything where
-            there are no labels.
+            dimension if `loads_batches`. The label is int64, and ignored if
+            the set has no labels.
         """
 
     def records(self, seed=None):
-        """One pass over the set, as cheap records that `load` can read.
+        """One pass over the set, as small records that `load` can read.
 
         Args:
-            seed: int64 tensor (2,): the order follows from it alone. None is
+            seed: int64 tensor (2,) that alone determines the order. None is
                 the order of `labels`.
 
         Returns:
@@ -79,7 +80,7 @@ class ImageSet(abc.ABC):
 
     @property
     def num_bytes(self):
-        """Memory that all images take once decoded, in bytes."""
+        """Memory that all images take when decoded, in bytes."""
         values = math.prod((self.num_images, *self.image_shape))
         return values * np.dtype(self.dtype).itemsize
 
@@ -100,9 +101,10 @@ class ImageSet(abc.ABC):
 
         Args:
             batch_size: Positive integer. The last batch may be smaller.
-            with_labels: Boolean, deliver (images, labels) instead of images.
-            num_parallel_calls: Integer, how many images are read at a time.
-                None lets `tf.data` decide.
+            with_labels: Boolean, whether to return (images, labels) instead
+                of images.
+            num_parallel_calls: Integer, the number of images to read in
+                parallel. None lets `tf.data` decide.
 
         Returns:
             A `tf.data.Dataset` of images (B, H, W, C), or of
@@ -125,7 +127,7 @@ class ImageSet(abc.ABC):
 
         Returns:
             (images, labels): arrays (N, H, W, C) and (N,) int64; labels is
-            None where there are none.
+            None if there are none.
         """
         images = np.empty((self.num_images, *self.image_shape), self.dtype)
         labels = np.empty(self.num_images, "int64") if self.has_labels else None
@@ -146,10 +148,10 @@ class ImageSet(abc.ABC):
         with_labels=False,
         num_parallel_calls=None,
     ):
-        """Turns a dataset of records into batches, read ahead of their use."""
+        """Turns a dataset of records into batches, with prefetching."""
         if with_labels and not self.has_labels:
             raise ValueError(
-                "`with_labels=True` needs a set of images that has labels. "
+                "`with_labels=True` needs a set of images with labels. "
                 f"Received: {self!r}."
             )
 
@@ -172,18 +174,103 @@ class ImageSet(abc.ABC):
         )
 
 
-def permutation(length, seed):
-    """A random order of 0 .. length - 1 that follows from `seed` alone.
+@dataclasses.dataclass(frozen=True)
+class ImageData:
+    """A set of images to train on, and one held out to evaluate with.
+
+    Attributes:
+        name: String, the name of the data in reports and file names.
+        train: `ImageSet`, the images to train on.
+        test: `ImageSet` of held-out images, or None.
+        value_range: Pair of floats, the values of black and white in the
+            images: (0, 255) for uint8.
+        class_names: Tuple of strings, the names of labels 0, 1, ...; None if
+            the images have no labels.
+        skipped: Tuple of strings, the unreadable files that were left out (see
+            `load_image_folder`).
+
+    Example:
+        data = simclr_keras.data.load_digits()
+        print(data.name, data.train.num_images, data.image_shape)
+    """
+
+    name: str
+    train: ImageSet
+    test: ImageSet | None = None
+    value_range: tuple[float, float] = (0.0, 255.0)
+    class_names: tuple[str, ...] | None = None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def image_shape(self):
+        """(H, W, C) of every image, in pixels and channels."""
+        return self.train.image_shape
+
+    @property
+    def num_classes(self):
+        """Number of classes, or None without labels."""
+        return None if self.class_names is None else len(self.class_names)
+
+    @property
+    def num_skipped(self):
+        """Number of unreadable files that were left out."""
+        return len(self.skipped)
+
+
+def split_indices(num_images, labels, test_fraction, seed):
+    """Splits a set into images to train on and images to hold out.
+
+    With labels, each class is split in the same proportion and keeps at least
+    one image to train on.
 
     Args:
-        length: Integer, how many numbers to put in order.
+        num_images: Integer, N.
+        labels: Integer array (N,), or None.
+        test_fraction: Float in [0, 1), the fraction to hold out.
+        seed: Integer; the same seed always gives the same split.
+
+    Returns:
+        (train, test): two increasing integer arrays, together 0 ... N - 1.
+    """
+    check_test_fraction(test_fraction)
+    # NumPy guarantees that the numbers of RandomState never change.
+    order = np.random.RandomState(seed).permutation(num_images)
+    groups = np.zeros(num_images, int) if labels is None else labels
+    is_test = np.zeros(num_images, bool)
+    for group in np.unique(groups):
+        members = order[groups[order] == group]
+        count = min(round(test_fraction * len(members)), len(members) - 1)
+        is_test[members[:count]] = True
+    if test_fraction > 0 and not is_test.any():
+        raise ValueError(
+            "`test_fraction` must be large enough to hold out one image. "
+            f"Received: test_fraction={test_fraction!r}, with {num_images} "
+            "images."
+        )
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+def check_test_fraction(test_fraction):
+    """Raises a `ValueError` unless the fraction lies in [0, 1)."""
+    if not 0 <= test_fraction < 1:
+        raise ValueError(
+            "`test_fraction` must lie in [0, 1). Received: "
+            f"test_fraction={test_fraction!r}."
+        )
+
+
+def permutation(length, seed):
+    """A random order of 0 ... length - 1, determined by `seed` alone.
+
+    Args:
+        length: Integer, how many numbers to order.
         seed: int64 tensor (2,).
 
     Returns:
         int32 tensor (length,).
     """
-    # Sorting stateless draws, as their values are promised not to change
-    # between versions and devices; those of `stateless_shuffle` are not.
+    # Stateless draws are guaranteed to stay the same between versions and
+    # devices; `stateless_shuffle` is not, hence the sort.
     draws = tf.random.stateless_uniform(
         (length,), seed, None, None, dtype=tf.int64, alg="philox"
     )

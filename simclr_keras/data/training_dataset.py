@@ -1,4 +1,4 @@
-"""Shuffled batches for `fit`, the same ones after a resume."""
+"""Shuffled batches for `fit`, which a resumed run continues exactly."""
 
 import numpy as np
 import tensorflow as tf
@@ -13,58 +13,65 @@ def training_dataset(
     shuffle=True,
     seed=0,
     initial_epoch=0,
-    epochs=None,
     with_labels=False,
     num_parallel_calls=None,
     input_context=None,
 ):
     """Batches of images for `fit`, in a new order each epoch.
 
-    The order in epoch e follows from (`seed`, e) alone, so a dataset made with
-    `initial_epoch=e` goes on exactly where an interrupted run stopped. Give
-    `fit` the same `initial_epoch`, and `steps_per_epoch` as below.
+    One pass over the dataset is one epoch, as in `fit`, and the next pass is
+    the next epoch. The order in epoch e depends only on (`seed`, e), so a
+    dataset with `initial_epoch=e` continues exactly where an interrupted run
+    stopped; pass the same `initial_epoch` to `fit`. `dataset.repeat()` goes
+    through the epochs without a pause between them: `fit` then needs
+    `steps_per_epoch=images.steps_per_epoch(batch_size)`.
 
-    Images in memory or in files are put in an order drawn uniformly from all
+    Every pass counts as an epoch, even one that takes only the first batch. To
+    look at a batch, create the dataset a second time.
+
+    Images in memory or in files come in an order drawn uniformly from all
     orders. Records that can only be read in sequence (`load_tfds` of a large
     set) are shuffled by file and then within a buffer.
 
-    An epoch has `images.steps_per_epoch(batch_size)` batches, all of them full:
-    the number of negatives in the loss is part of the method, and static shapes
-    are what XLA wants. Which images are left over differs from epoch to epoch.
+    An epoch has `images.steps_per_epoch(batch_size)` batches. All of them are
+    full, because the number of negatives in the loss is part of the method and
+    XLA needs static shapes. The images that are left out differ from epoch to
+    epoch.
 
     Args:
         images: An `ImageSet`, such as `ImageData.train`.
-        batch_size: Integer from 1 to the number of images; images over all
+        batch_size: Integer from 1 to the number of images, counted over all
             replicas.
-        shuffle: Boolean; False delivers every epoch in stored order.
+        shuffle: Boolean; False keeps the stored order in every epoch.
         seed: Integer.
-        initial_epoch: Integer, the first epoch to deliver. Defaults to 0.
-        epochs: Integer, the epoch to stop before, as in `fit`; None goes on
-            for ever.
-        with_labels: Boolean, deliver (images, labels) instead of images.
-        num_parallel_calls: Integer, how many images are decoded at a time.
-            None lets `tf.data` decide.
+        initial_epoch: Integer, the epoch of the first pass. Defaults to 0.
+        with_labels: Boolean, whether to return (images, labels) instead of
+            images.
+        num_parallel_calls: Integer, the number of images to decode in
+            parallel. None lets `tf.data` decide.
         input_context: `tf.distribute.InputContext`, from
-            `strategy.distribute_datasets_from_function`: the dataset then
-            holds this worker's share of each batch, a batch of
-            `batch_size // R` for each of its replicas in turn, and the worker
-            decodes no other images. None is whole batches, which `fit` shares
-            out after every worker has decoded them all. Defaults to None.
+            `strategy.distribute_datasets_from_function`. The dataset then has
+            this worker's share of each batch, a batch of `batch_size // R` for
+            each of its replicas in turn, and the worker decodes no other
+            images. None gives whole batches, which `fit` splits after every
+            worker has decoded all of them. Defaults to None.
 
     Returns:
         A `tf.data.Dataset` of images (B, H, W, C), values as stored, or of
-        (images, labels (B,) int64); batches are prepared ahead of their use.
+        (images, labels (B,) int64), with the steps of one epoch as its
+        cardinality. Batches are prefetched.
 
     Raises:
-        TypeError: If `images` is not an `ImageSet`, or a number no integer.
-        ValueError: If the batch is larger than the set, or no multiple of the
-            replicas of an `input_context`; if labels are asked for where there
-            are none; or if the epochs are out of order.
+        TypeError: If `images` is not an `ImageSet`, or `batch_size`, `seed` or
+            `initial_epoch` is not an integer.
+        ValueError: If the batch is larger than the set, or not a multiple of
+            the replicas of an `input_context`; if labels are requested where
+            there are none; or if `initial_epoch` is negative.
 
     Example:
         data = simclr_keras.data.load_digits()
         dataset = simclr_keras.data.training_dataset(data.train, 256, seed=1)
-        steps_per_epoch = data.train.steps_per_epoch(256)
+        model.fit(dataset, epochs=100)
 
     With several workers:
         dataset = strategy.distribute_datasets_from_function(
@@ -76,20 +83,20 @@ def training_dataset(
     if not isinstance(images, ImageSet):
         raise TypeError(
             "`images` must be an `ImageSet`. Received: "
-            f"images of type {type(images)}. Pass the part to train on, "
-            "`data.train`; arrays become one with `from_arrays(...)`."
+            f"images of type {type(images)}. Pass the images to train on, "
+            "`data.train`; for arrays, use `from_arrays(...).train`."
         )
     steps_per_epoch = images.steps_per_epoch(batch_size)
     for name, value in (("seed", seed), ("initial_epoch", initial_epoch)):
-        if not isinstance(value, (int, np.integer)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise TypeError(
                 f"`{name}` must be an integer. Received: {name}={value!r} of "
                 f"type {type(value)}."
             )
-    if initial_epoch < 0 or (epochs is not None and epochs <= initial_epoch):
+    if initial_epoch < 0:
         raise ValueError(
-            "`initial_epoch` must be at least 0 and less than `epochs`. "
-            f"Received: initial_epoch={initial_epoch}, epochs={epochs}."
+            "`initial_epoch` must be at least 0. Received: "
+            f"initial_epoch={initial_epoch}."
         )
 
     def one_epoch(epoch):
@@ -97,10 +104,7 @@ def training_dataset(
         records = images.records(epoch_seed if shuffle else None)
         return records.take(steps_per_epoch * batch_size)
 
-    # Only indices or undecoded bytes pass through the loop over epochs; what
-    # costs time comes after it, so that no epoch waits for its first batch.
-    last = tf.int64.max if epochs is None else epochs
-    records = tf.data.Dataset.range(initial_epoch, last).flat_map(one_epoch)
+    records = count_passes(initial_epoch).flat_map(one_epoch)
     replicas_here = 1
     if input_context is not None:
         replicas_here = (
@@ -117,27 +121,53 @@ def training_dataset(
         num_parallel_calls=num_parallel_calls,
     )
 
-    if epochs is None:
-        cardinality = tf.data.INFINITE_CARDINALITY
-    else:
-        cardinality = (epochs - initial_epoch) * steps_per_epoch * replicas_here
     options = tf.data.Options()
     options.deterministic = True
-    # Without a context, workers share out each batch: the records are too few
-    # to share by file, and the order is one for all.
+    # Without a context, each batch is split between the workers: there are no
+    # files to split by, and all of them have the same order.
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA
     )
     return dataset.apply(
-        tf.data.experimental.assert_cardinality(cardinality)
+        tf.data.experimental.assert_cardinality(steps_per_epoch * replicas_here)
     ).with_options(options)
 
 
-def _own_share(records, batch_size, input_context):
-    """The records that one input pipeline has of every batch.
+def count_passes(first):
+    """A dataset of one number, which is one larger in each pass over it.
 
-    A batch is cut into as many runs of neighbours as there are pipelines, so
-    that an image has the same index in it however many there are.
+    Passes that start at the same time may get the same number.
+
+    Args:
+        first: Integer, the number in the first pass.
+
+    Returns:
+        A `tf.data.Dataset` of one int64 scalar.
+    """
+    # `tf.data` runs on the host. A table and not a variable, because a variable
+    # that is created in the scope of a strategy has a copy on each device.
+    with tf.device("/cpu:0"):
+        key = tf.constant(0, tf.int64)
+        table = tf.lookup.experimental.MutableHashTable(
+            tf.int64,
+            tf.int64,
+            default_value=tf.constant(first, tf.int64),
+            experimental_is_anonymous=True,
+        )
+
+    def next_number(_):
+        number = table.lookup(key)
+        table.insert(key, number + 1)
+        return number
+
+    return tf.data.Dataset.range(1).map(next_number)
+
+
+def _own_share(records, batch_size, input_context):
+    """The records of each batch that belong to one input pipeline.
+
+    A batch is cut into consecutive parts, one per pipeline, so that the index
+    of an image in the batch does not depend on the number of pipelines.
     """
     if input_context.num_input_pipelines == 1:
         return records

@@ -1,5 +1,7 @@
+import importlib
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -76,13 +78,13 @@ def load(data_dir, **kwargs):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Neither the code of a data set nor a download may be asked for."""
+    """Neither a download nor what is known of one may be asked for."""
 
     def fail(*args, **kwargs):
         raise AssertionError("The data set is prepared: nothing to fetch.")
 
-    monkeypatch.setattr(tfds, "builder", fail)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    monkeypatch.setattr(tfds.core.DatasetInfo, "initialize_from_bucket", fail)
     monkeypatch.setattr("socket.socket.connect", fail)
 
 
@@ -105,9 +107,8 @@ def test_labels_stay_with_their_images(data_dir, in_memory):
     images, labels = train.arrays()
     np.testing.assert_array_equal(labels, images[:, 0, 0, 0] % 2)
     np.testing.assert_array_equal(train.labels, labels)
-    for images, labels in data.training_dataset(
-        train, 16, epochs=2, with_labels=True
-    ):
+    dataset = data.training_dataset(train, 16, with_labels=True)
+    for images, labels in dataset.repeat(2):
         np.testing.assert_array_equal(labels, images[:, 0, 0, 0] % 2)
         assert images.shape == (16, 4, 5, 1)
 
@@ -143,10 +144,9 @@ def test_parts_of_a_split(data_dir):
 
 def streamed(data_dir, num_epochs=4, batch_size=12, **kwargs):
     train = load(data_dir, in_memory=False, shuffle_buffer=30).train
-    dataset = data.training_dataset(
-        train, batch_size, epochs=num_epochs, **kwargs
-    )
-    return np.array([batch[:, 0, 0, 0] for batch in dataset])
+    dataset = data.training_dataset(train, batch_size, **kwargs)
+    batches = dataset.repeat(num_epochs).as_numpy_iterator()
+    return np.array([batch[:, 0, 0, 0] for batch in batches])
 
 
 def test_workers_share_out_streamed_batches(data_dir):
@@ -168,10 +168,10 @@ def test_streamed_order_follows_from_seed_and_epoch(data_dir):
     assert len({tuple(epoch) for epoch in epochs}) == 4
     assert not np.array_equal(whole, streamed(data_dir, seed=6))
     tf.random.set_seed(99)  # The global seed has no part in it.
-    for initial_epoch in range(4):
+    for epoch in range(4):
         np.testing.assert_array_equal(
-            streamed(data_dir, seed=5, initial_epoch=initial_epoch),
-            whole[5 * initial_epoch :],
+            streamed(data_dir, 4 - epoch, seed=5, initial_epoch=epoch),
+            whole[5 * epoch :],
         )
 
 
@@ -193,7 +193,7 @@ def test_set_with_an_order_of_its_own_is_shuffled_too(tmp_path):
     ).train
     stored = train.arrays()[0][:, 0, 0, 0]
     np.testing.assert_array_equal(stored, np.arange(60))
-    (batch,) = data.training_dataset(train, 60, epochs=1)
+    (batch,) = data.training_dataset(train, 60)
     assert batch[:, 0, 0, 0].numpy().tolist() != list(range(60))
 
 
@@ -247,6 +247,27 @@ def test_not_prepared_and_no_network(tmp_path, monkeypatch):
         "mnist/<version>/",
     ):
         assert part in str(info.value)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("name", ["tiny_images", "tiny_images:1.*.*"])
+def test_prepared_version_is_kept_when_the_code_has_another(
+    data_dir, monkeypatch, name
+):
+    monkeypatch.setattr(TinyImages, "VERSION", tfds.core.Version("2.0.0"))
+    source = data.load_tfds(
+        name, data_dir, test_split=None, image_key="gray", download=False
+    )
+    assert source.name == "tiny_images/1.0.0"
+
+
+@pytest.mark.usefixtures("no_network")
+def test_data_set_whose_code_is_unknown(data_dir, tmp_path):
+    shutil.copytree(data_dir / "tiny_images", tmp_path / "images_of_others")
+    source = data.load_tfds(
+        "images_of_others", tmp_path, test_split=None, image_key="gray"
+    )
+    assert source.train.num_images == 60
 
 
 def test_unknown_name(tmp_path):
@@ -312,3 +333,14 @@ def test_cifar10_in_memory_and_streamed_are_the_same(cifar10_dir):
 def test_missing_version_of_a_prepared_data_set(cifar10_dir):
     with pytest.raises(FileNotFoundError, match=r"cifar10:9\.9\.9"):
         data.load_tfds("cifar10:9.9.9", cifar10_dir, download=False)
+
+
+def test_missing_package_names_the_extra(monkeypatch):
+    def fail(name):
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(
+        ImportError, match=r"`load_tfds` needs tensorflow-d.*keras\[datasets\]"
+    ):
+        data.load_tfds("cifar10")

@@ -1,9 +1,18 @@
+import gc
+import pathlib
+import subprocess
+import sys
+import time
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from simclr_keras import data
+from tests.data import replicas as replicas_script
+from tests.distribution import results
+from tests.distribution.cluster import cluster
 
 N = 23
 
@@ -15,15 +24,18 @@ def numbered():
     return data.from_arrays(images.copy(), numbers).train
 
 
-def order(num_batches=None, **kwargs):
-    dataset = data.training_dataset(numbered(), 5, **kwargs)
-    if num_batches is not None:
-        dataset = dataset.take(num_batches)
-    return np.array([batch[:, 0, 0, 0] for batch in dataset])
+def passes(num_passes, batch_size=5, **kwargs):
+    """The numbers in so many passes over a dataset, (pass, step, batch)."""
+    dataset = data.training_dataset(numbered(), batch_size, **kwargs)
+    return np.array(
+        [[batch[:, 0, 0, 0] for batch in dataset] for _ in range(num_passes)]
+    )
 
 
 def test_epoch_is_a_permutation_without_the_remainder():
-    epochs = order(epochs=200).reshape(200, 20)
+    dataset = data.training_dataset(numbered(), 5).repeat(200)
+    batches = [batch[:, 0, 0, 0] for batch in dataset.as_numpy_iterator()]
+    epochs = np.reshape(batches, (200, 20))
     assert all(len(set(epoch)) == 20 for epoch in epochs.tolist())
     # Each image is left out of 3/23 of the epochs, by chance: 4 sigma.
     left_out = 200 - np.bincount(epochs.ravel(), minlength=N)
@@ -31,75 +43,141 @@ def test_epoch_is_a_permutation_without_the_remainder():
     assert np.abs(left_out - 200 * p).max() < 4 * np.sqrt(200 * p * (1 - p))
 
 
-def test_epochs_and_seeds_differ_and_repeat():
-    two = order(epochs=2, seed=7)
-    assert not np.array_equal(two[:4], two[4:])
-    np.testing.assert_array_equal(two, order(epochs=2, seed=7))
-    assert not np.array_equal(two, order(epochs=2, seed=8))
+def test_orders_follow_from_seed_and_epoch():
+    two = passes(2, seed=7)
+    assert not np.array_equal(two[0], two[1])
+    np.testing.assert_array_equal(two, passes(2, seed=7))
+    assert not np.array_equal(two, passes(2, seed=8))
     tf.random.set_seed(123)  # The global seed has no part in it.
-    np.testing.assert_array_equal(two, order(epochs=2, seed=7))
+    np.testing.assert_array_equal(two, passes(2, seed=7))
 
 
 def test_resumed_epochs_are_those_of_the_whole_run():
-    whole = order(epochs=5, seed=3)
-    for initial_epoch in range(5):
+    whole = passes(5, seed=3)
+    for epoch in range(5):
         np.testing.assert_array_equal(
-            order(epochs=5, seed=3, initial_epoch=initial_epoch),
-            whole[4 * initial_epoch :],
+            passes(5 - epoch, seed=3, initial_epoch=epoch), whole[epoch:]
         )
-    endless = order(num_batches=8, seed=3, initial_epoch=3)
-    np.testing.assert_array_equal(endless, whole[12:])
+
+
+def test_repeat_goes_through_the_epochs():
+    whole = passes(4, seed=3)
+    dataset = data.training_dataset(numbered(), 5, seed=3, initial_epoch=1)
+    batches = [batch[:, 0, 0, 0] for batch in dataset.repeat().take(12)]
+    np.testing.assert_array_equal(np.reshape(batches, (3, 4, 5)), whole[1:])
+
+
+def test_a_look_at_the_first_batch_is_an_epoch():
+    whole = passes(3, seed=3)
+    dataset = data.training_dataset(numbered(), 5, seed=3)
+    first = next(iter(dataset))[:, 0, 0, 0]
+    np.testing.assert_array_equal(first, whole[0, 0])
+    iter(dataset)  # no look
+    batches = [batch[:, 0, 0, 0] for batch in dataset]
+    np.testing.assert_array_equal(batches, whole[1])
+
+
+def test_count_outlives_everything_but_the_dataset():
+    dataset = data.training_dataset(numbered(), 5, seed=3)
+    dataset = dataset.map(lambda images: images[:, 0, 0, 0]).prefetch(1)
+    found = []
+    for _ in range(3):
+        gc.collect()
+        found.append(list(dataset.as_numpy_iterator()))
+    np.testing.assert_array_equal(found, passes(3, seed=3))
 
 
 def test_without_shuffling():
     expected = np.arange(20).reshape(4, 5)
-    np.testing.assert_array_equal(
-        order(epochs=2, shuffle=False), np.concatenate([expected] * 2)
-    )
+    np.testing.assert_array_equal(passes(2, shuffle=False), [expected] * 2)
 
 
 def test_shapes_are_static_and_length_is_known():
     dataset = data.training_dataset(numbered(), 5)
     assert dataset.element_spec == tf.TensorSpec((5, 2, 3, 1), tf.uint8)
-    assert dataset.cardinality() == tf.data.INFINITE_CARDINALITY
-    dataset = data.training_dataset(numbered(), 5, initial_epoch=1, epochs=3)
-    assert dataset.cardinality() == 2 * numbered().steps_per_epoch(5) == 8
+    assert dataset.cardinality() == numbered().steps_per_epoch(5) == 4
+    assert dataset.repeat().cardinality() == tf.data.INFINITE_CARDINALITY
 
 
 def test_labels_stay_with_their_images():
-    dataset = data.training_dataset(numbered(), 5, epochs=3, with_labels=True)
-    for images, labels in dataset:
+    dataset = data.training_dataset(numbered(), 5, with_labels=True)
+    for images, labels in dataset.repeat(3):
         np.testing.assert_array_equal(images[:, 0, 0, 0], labels)
     assert labels.dtype == "int64"
 
 
-def test_fit_resumed_equals_fit_in_one_go():
-    def run(initial_epoch, epochs, weights=None):
-        keras.utils.set_random_seed(0)
-        model = keras.Sequential([keras.Input((2, 3, 1))])
-        model.add(keras.layers.Flatten())
-        model.add(keras.layers.Dense(1))
-        model.compile(keras.optimizers.SGD(1e-4), "mse")
-        if weights is not None:
-            model.set_weights(weights)
-        dataset = data.training_dataset(
-            numbered(), 5, initial_epoch=initial_epoch, with_labels=True
-        )
-        history = model.fit(
-            dataset,
-            steps_per_epoch=numbered().steps_per_epoch(5),
-            initial_epoch=initial_epoch,
-            epochs=epochs,
-            verbose=0,
-        )
-        return model.get_weights(), history.history["loss"]
+class Recorder(keras.Model):
+    """A model that keeps the numbers of the images it is trained on."""
 
-    whole, losses = run(0, 4)
-    half, first_losses = run(0, 2)
-    resumed, last_losses = run(2, 4, half)
-    assert losses == first_losses + last_losses
-    for a, b in zip(whole, resumed, strict=True):
-        np.testing.assert_array_equal(a, b)
+    def __init__(self):
+        super().__init__()
+        self.weight = self.add_weight(shape=())
+        self.built = True
+        self.seen = []
+        self.compile("sgd")
+
+    def call(self, images):
+        return self.weight * keras.ops.mean(images)
+
+    def train_step(self, images):
+        def keep(numbers):
+            self.seen.append(numbers.copy())
+
+        tf.numpy_function(keep, [images[:, 0, 0, 0]], [])
+        return {"loss": 0.0 * self(images)}
+
+    test_step = train_step
+
+
+def fitted(steps_per_execution=1, repeat=False, initial_epoch=0, **kwargs):
+    """The numbers that `fit` saw, (epoch, step, batch), and its history."""
+    model = Recorder()
+    model.steps_per_execution = steps_per_execution
+    dataset = data.training_dataset(
+        numbered(), 5, seed=3, initial_epoch=initial_epoch
+    )
+    if repeat:
+        dataset = dataset.repeat()
+        kwargs["steps_per_epoch"] = numbered().steps_per_epoch(5)
+    history = model.fit(
+        dataset, initial_epoch=initial_epoch, verbose=0, shuffle=False, **kwargs
+    )
+    return np.array(model.seen), history
+
+
+@pytest.mark.parametrize(
+    ("repeat", "steps_per_execution"),
+    [(False, 1), (False, 2), (False, 3), (True, 1), (True, 2)],
+)
+def test_epochs_of_fit_are_epochs_of_the_dataset(repeat, steps_per_execution):
+    seen, history = fitted(steps_per_execution, repeat, epochs=3)
+    assert history.epoch == [0, 1, 2]
+    np.testing.assert_array_equal(seen.reshape(3, 4, 5), passes(3, seed=3))
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_last_epoch_alone_is_exactly_the_third(repeat):
+    seen, history = fitted(repeat=repeat, initial_epoch=2, epochs=3)
+    assert history.epoch == [2]
+    np.testing.assert_array_equal(seen, passes(3, seed=3)[2])
+
+
+def test_validation_takes_its_own_passes():
+    validation = data.training_dataset(numbered(), 5, seed=9)
+    seen, _ = fitted(epochs=2, validation_data=validation)
+    train, held_out = passes(2, seed=3), passes(2, seed=9)
+    expected = [train[0], held_out[0], train[1], held_out[1]]
+    np.testing.assert_array_equal(seen, np.concatenate(expected))
+
+
+def test_second_fit_goes_on():
+    model = Recorder()
+    dataset = data.training_dataset(numbered(), 5, seed=3)
+    for _ in range(2):
+        model.fit(dataset, epochs=2, verbose=0, shuffle=False)
+    np.testing.assert_array_equal(
+        np.reshape(model.seen, (4, 4, 5)), passes(4, seed=3)
+    )
 
 
 def test_own_subclass_of_image_set():
@@ -110,7 +188,7 @@ def test_own_subclass_of_image_set():
             return tf.cast(tf.fill((2, 2, 1), index), tf.float32) / 10, 0
 
     images = Gradients(10, (2, 2, 1), "float32", has_labels=False)
-    batches = data.training_dataset(images, 10, epochs=1)
+    batches = data.training_dataset(images, 10)
     values = np.sort([batch[:, 0, 0, 0] for batch in batches])
     np.testing.assert_allclose(values, [np.arange(10) / 10], rtol=1e-6)
     assert images.arrays()[0].shape == (10, 2, 2, 1)
@@ -127,45 +205,96 @@ def contexts(pipelines, replicas):
     ("pipelines", "replicas"), [(1, 1), (1, 2), (2, 2), (2, 4), (4, 4)]
 )
 def test_shares_make_up_the_batches_of_one_worker(pipelines, replicas):
-    def batches(context=None):
-        dataset = data.training_dataset(
-            numbered(), 8, epochs=3, seed=1, input_context=context
-        )
-        result = np.array([batch[:, 0, 0, 0] for batch in dataset])
-        assert len(result) == dataset.cardinality()
-        return result
-
-    steps = 3 * numbered().steps_per_epoch(8)
+    steps = numbered().steps_per_epoch(8)
     shares = [
         # In a step each replica of the worker takes the next batch.
-        batches(context).reshape(steps, -1)
+        passes(3, 8, seed=1, input_context=context).reshape(3, steps, -1)
         for context in contexts(pipelines, replicas)
     ]
-    np.testing.assert_array_equal(np.concatenate(shares, 1), batches())
+    np.testing.assert_array_equal(
+        np.concatenate(shares, 2), passes(3, 8, seed=1)
+    )
     dataset = data.training_dataset(
         numbered(), 8, input_context=contexts(pipelines, replicas)[0]
     )
     assert dataset.element_spec.shape[0] == 8 // replicas
+    assert dataset.cardinality() == steps * replicas // pipelines
+
+
+class Watched(data.ImageSet):
+    """Images that keep account of which of them were loaded."""
+
+    labels = None
+
+    def __init__(self, num_images):
+        super().__init__(num_images, (2, 2, 1), "float32", has_labels=False)
+        self.loaded = []
+
+    def load(self, index):
+        tf.numpy_function(self.loaded.append, [index], [])
+        return tf.zeros((2, 2, 1)), 0
 
 
 def test_worker_decodes_its_own_share_only():
-    loaded = []
-
-    class Watched(data.ImageSet):
-        labels = None
-
-        def load(self, index):
-            tf.numpy_function(loaded.append, [index], [])
-            return tf.zeros((2, 2, 1)), 0
-
-    images = Watched(16, (2, 2, 1), "float32", has_labels=False)
     seen = []
     for context in contexts(2, 2):
-        loaded.clear()
-        list(data.training_dataset(images, 4, epochs=1, input_context=context))
-        seen.append({int(index) for index in loaded})
-        assert len(loaded) == len(seen[-1]) == 8
+        images = Watched(16)
+        list(data.training_dataset(images, 4, input_context=context))
+        seen.append({int(index) for index in images.loaded})
+        assert len(images.loaded) == len(seen[-1]) == 8
     assert not seen[0] & seen[1]
+
+
+def test_next_epoch_is_read_ahead():
+    images = Watched(16)
+    iterator = iter(data.training_dataset(images, 4).repeat())
+    for _ in range(4):
+        next(iterator)
+    deadline = time.monotonic() + 60
+    while len(images.loaded) <= 16:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def replicas(path, **variables):
+    """A process that saves what each way of distributing a dataset gives."""
+    return subprocess.Popen(
+        [sys.executable, pathlib.Path(__file__).with_name("replicas.py"), path],
+        env={**results.environment(), **variables},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def assert_epochs_of_one_replica(*paths):
+    """The workers' shares together, in every way that was tried."""
+    shares = [np.load(path) for path in paths]
+    assert len(shares[0]) == 6
+    dataset = replicas_script.training_dataset()
+    expected = [
+        [batch.ravel() for batch in dataset.as_numpy_iterator()]
+        for _ in range(replicas_script.EPOCHS)
+    ]
+    for way in shares[0]:
+        found = np.concatenate([share[way] for share in shares], axis=-1)
+        np.testing.assert_array_equal(found, expected, err_msg=way)
+
+
+def test_replicas_go_through_the_same_epochs(tmp_path):
+    results.finish(replicas(tmp_path / "found.npz"))
+    assert_epochs_of_one_replica(tmp_path / "found.npz")
+
+
+@pytest.mark.slow
+def test_workers_go_through_the_same_epochs(tmp_path):
+    paths = [tmp_path / "worker_0.npz", tmp_path / "worker_1.npz"]
+    workers = [
+        replicas(path, TF_CONFIG=config)
+        for path, config in zip(paths, cluster(), strict=True)
+    ]
+    for worker in workers:
+        results.finish(worker)
+    assert_epochs_of_one_replica(*paths)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +304,8 @@ def test_worker_decodes_its_own_share_only():
         ({"seed": 1.5}, TypeError, r"seed=1\.5"),
         ({"seed": None}, TypeError, "seed=None"),
         ({"initial_epoch": -1}, ValueError, "initial_epoch=-1"),
-        ({"initial_epoch": 3, "epochs": 3}, ValueError, "epochs=3"),
+        ({"initial_epoch": True}, TypeError, "initial_epoch=True"),
+        ({"epochs": 3}, TypeError, "epochs"),
         ({"input_context": contexts(2, 2)[0]}, ValueError, "not divisible"),
     ],
 )
