@@ -13,6 +13,7 @@ Images are not scaled and keep their dtype, usually uint8;
 """
 
 from simclr_keras.data.arrays import from_arrays, load_digits
+from simclr_keras.data.augment import augment
 from simclr_keras.data.image_folder import load_image_folder
 from simclr_keras.data.image_set import ImageData, ImageSet
 from simclr_keras.data.tfds import load_tfds
@@ -21,6 +22,7 @@ from simclr_keras.data.training_dataset import training_dataset
 __all__ = [
     "ImageData",
     "ImageSet",
+    "augment",
     "from_arrays",
     "load_digits",
     "load_image_folder",

@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from simclr_keras import data
+from simclr_keras import augmentation, data
 
 BATCH_SIZE = 8
 EPOCHS = 3
@@ -28,8 +28,19 @@ def training_dataset(input_context=None, **kwargs):
     )
 
 
+def views(input_context=None):
+    """The same images with noise."""
+    return data.augment(
+        training_dataset(input_context),
+        augmentation.RandomGaussianNoise(seed=2),
+        input_context=input_context,
+    )
+
+
 def numbers(strategy, batch):
     """The images of this process's replicas, in their order."""
+    if isinstance(batch, dict):
+        batch = batch["view_1"]
     parts = strategy.experimental_local_results(batch)
     return np.concatenate([np.ravel(part) for part in parts])
 
@@ -73,6 +84,8 @@ def main(path):
     with strategy.scope():
         found["whole_in_scope"] = passes(strategy, whole(training_dataset()))
         found["shared_in_scope"] = passes(strategy, shared(training_dataset))
+        found["whole_views"] = passes(strategy, whole(views()))
+        found["shared_views"] = passes(strategy, shared(views))
     np.savez(path, **found)
 
 
