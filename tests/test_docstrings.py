@@ -18,7 +18,12 @@ def modules():
         simclr_keras.__path__, f"{simclr_keras.__name__}."
     ):
         names.append(info.name)
-    return names
+    other_backends = {"tensorflow", "jax", "torch"} - {keras.backend.backend()}
+    return [
+        name
+        for name in names
+        if not name.endswith(tuple(f"{b}_step" for b in other_backends))
+    ]
 
 
 def examples():
