@@ -4,6 +4,7 @@ import contextlib
 import json
 
 import h5py
+import numpy as np
 from keras import ops
 
 from simclr_keras import distribution
@@ -29,8 +30,8 @@ def save_training_state(model, path, notes):
     model.save_weights(path, overwrite=True)
     with h5py.File(path, "a") as file:
         group = file.create_group(GROUP)
-        group["notes"] = json.dumps(notes)
-        group["optimizer"] = json.dumps(_describe(model.optimizer))
+        group["notes"] = _encode(notes)
+        group["optimizer"] = _encode(_describe(model.optimizer))
         for number, state in enumerate(_random_states(model)):
             group[f"random_states/{number}"] = ops.convert_to_numpy(state)
 
@@ -94,10 +95,19 @@ def _read(path):
         group = file[GROUP]
         states = group.get("random_states", {})
         return (
-            json.loads(group["notes"].asstr()[()]),
-            json.loads(group["optimizer"].asstr()[()]),
+            _decode(group["notes"][()]),
+            _decode(group["optimizer"][()]),
             [states[str(number)][()] for number in range(len(states))],
         )
+
+
+def _encode(content):
+    """JSON as bytes: all that the file holds is numbers, as in Keras's."""
+    return np.frombuffer(json.dumps(content).encode(), "uint8")
+
+
+def _decode(array):
+    return json.loads(array.tobytes())
 
 
 def _random_states(model):
