@@ -37,7 +37,8 @@ def examples():
 
 
 @pytest.mark.parametrize("test", examples())
-def test_example(test):
+def test_example(test, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where some of them write
     keras.utils.set_random_seed(0)
     report = []
     runner = doctest.DocTestRunner(optionflags=OPTIONS)

@@ -21,6 +21,7 @@ PACKAGES = (
     "losses",
     "metrics",
     "optimizers",
+    "plots",
 )
 
 
