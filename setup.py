@@ -20,7 +20,8 @@ hub = [
 ]
 onnx = ["tf2onnx>=1.17.0", "onnxruntime>=1.20"]
 partners = ["keras-hub>=0.32", "keras-cv==0.9.0"]
-examples = ["matplotlib>=3.9", "scikit-learn>=1.5", "tensorboard>=2.18"]
+plots = ["matplotlib>=3.9", "scikit-learn>=1.5"]
+examples = [*plots, "tensorboard>=2.18"]
 
 setup(
     name="simclr_keras",
@@ -33,6 +34,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "absl-py>=2.1",
+        "h5py>=3.11",  # comes with Keras
         "keras>=3.12",
         "numpy>=2.0",
         "tensorflow>=2.21",
@@ -45,6 +47,7 @@ setup(
         "litert": ["ai-edge-litert>=2.3"],
         "onnx": onnx,
         "partners": partners,
+        "plots": plots,
         "torch": ["torch>=2.13"],
         "test": [
             *datasets,

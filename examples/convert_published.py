@@ -3,11 +3,12 @@
     python examples/convert_published.py --path=r50_1x_sk0/saved_model \
         --output=encoder.keras
 
-`--path` is a TF2 checkpoint or the folder of a SavedModel. What kind of network
-it holds is read from the file and printed; then every file that is written is
-loaded again, and its outputs are compared with those of the weights it is of.
+`--path` is a TF2 checkpoint or the folder of a SavedModel. The kind of network
+is read from it and printed. Every file that is written is loaded again, and its
+outputs are compared with those of the network that it was written from.
 
-    encoder = keras.saving.load_model("encoder.keras")  # after simclr_keras
+    import keras, simclr_keras
+    encoder = keras.saving.load_model("encoder.keras")
     representations = encoder(images)  # floats in [0, 1]
 """
 
@@ -35,16 +36,16 @@ flags.DEFINE_string(
 )
 FLAGS = flags.FLAGS
 
-# float32: a loaded model may add up in another order.
+# float32: a loaded model may sum in another order.
 TOLERANCE = 1e-5
 CLASSIFIER_NOTE = """\
-The classifier is taken to sit on the representation h. In a SimCLRv2 network
-that was fine-tuned it sits on a layer of the projection head, not on h, which
-the file does not say."""
+The classifier is assumed to be on the representation h. In a SimCLRv2 network
+that was fine-tuned it is on a layer of the projection head, not on h; the file
+does not say which."""
 
 
 def describe(encoder, head, classifier):
-    """What the file was found to hold."""
+    """What the file holds, as a table to print."""
     names = "depth", "width_multiplier", "sk_ratio", "se_ratio", "stem"
     lines = [("encoder", f"ResNet, {encoder.count_params():,} parameters")]
     lines += [(name, getattr(encoder, name)) for name in names]
@@ -61,10 +62,10 @@ def describe(encoder, head, classifier):
 
 
 def save(path, model, inputs):
-    """Writes a model, loads it again and compares the two.
+    """Writes a model, loads it again and compares their outputs.
 
     Raises:
-        ValueError: If they differ.
+        ValueError: If the outputs differ.
     """
     folder = os.path.dirname(path)
     if folder:
@@ -75,7 +76,11 @@ def save(path, model, inputs):
 
 
 def compare(path, expected, outputs):
-    """Prints by how much two outputs differ, and stops at too much."""
+    """Prints by how much two outputs differ.
+
+    Raises:
+        ValueError: If they differ by more than rounding.
+    """
     expected, outputs = map(keras.ops.convert_to_numpy, (expected, outputs))
     difference = np.abs(expected - outputs).max()
     print(
@@ -83,16 +88,19 @@ def compare(path, expected, outputs):
         f"{difference:.1e} at most."
     )
     if not difference <= TOLERANCE * max(1.0, np.abs(expected).max()):
-        raise ValueError(f"{path} does not give what the weights give.")
+        raise ValueError(
+            f"The outputs of {path} are not those of the network that it was "
+            "written from."
+        )
 
 
 def as_model(layer, features):
-    """A layer on representations as a model, which can be saved by itself."""
+    """A layer on representations as a model, to be saved by itself."""
     return keras.Sequential([keras.Input((features,)), layer])
 
 
 def convert():
-    """Reads, then writes what the flags ask for."""
+    """Reads the weights, and writes what the flags ask for."""
     for name in ("output", "head_output", "classifier_output"):
         if FLAGS[name].value and not FLAGS[name].value.endswith(".keras"):
             raise ValueError(
@@ -106,7 +114,10 @@ def convert():
         ("classifier_output", classifier),
     ):
         if FLAGS[name].value and part is None:
-            raise ValueError(f"There is nothing to write for --{name}.")
+            raise ValueError(
+                f"--{name} needs weights that {FLAGS.path} does not hold. "
+                "Leave the flag out."
+            )
 
     size = 32 if encoder.stem == "cifar" else 224
     shape = (2, size, size, encoder.image_shape[-1])
@@ -131,8 +142,10 @@ def convert():
         compare(FLAGS.saved_model, representations, module(images))
 
 
-def main(_):
+def main(argv):
     """Converts, or says what is wrong with the file."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     try:
         convert()
     except (ValueError, TypeError, OSError, ImportError) as error:

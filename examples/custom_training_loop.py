@@ -1,16 +1,17 @@
-"""The pieces of SimCLR in code of one's own, four ways.
+"""The pieces of SimCLR in your own code, in four ways.
+
+    python examples/custom_training_loop.py
 
 Each function stands alone and can be copied: a `tf.GradientTape` loop, views
 made by `tf.data`, image layers in a `keras.Sequential`, and a functional model
 that is trained with labels. They learn from scikit-learn's digits, in less
-than a minute on two CPU cores:
-
-    python examples/custom_training_loop.py
+than a minute on two CPU cores.
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import app
 
 import simclr_keras
 
@@ -21,7 +22,7 @@ SIDE = 8  # of the digits, in pixels
 
 
 def make_encoder():
-    """A small network of one's own as encoder: digits in [0, 1] to h."""
+    """A small network of your own as encoder: digits in [0, 1] to h."""
     backbone = keras.Sequential([keras.Input((SIDE, SIDE, 1))])
     for filters, strides in ((32, 1), (64, 2), (64, 1)):
         backbone.add(
@@ -35,14 +36,14 @@ def make_encoder():
 
 
 def make_augmentation(seed=None):
-    """Views of digits: no flip, which would make other signs of them."""
+    """Views of digits; without flips, as a flipped digit is another sign."""
     return simclr_keras.SimCLRAugmentation(
         SIDE, SIDE, strength=0.5, blur=False, flip=False, seed=seed
     )
 
 
 def make_optimizer(steps):
-    """LARS with a tenth of the steps to warm up."""
+    """LARS, with warm-up in the first tenth of the steps."""
     schedule = simclr_keras.WarmupCosineDecay(
         0.5, total_steps=steps, warmup_steps=steps // 10
     )
@@ -56,7 +57,7 @@ def gradient_tape_loop(images, steps, batch_size, seed=0):
         images: uint8 array (N, 8, 8, 1).
         steps: Integer.
         batch_size: Integer.
-        seed: Integer: of the views and of the order of the images.
+        seed: Integer, of the views and of the order of the images.
 
     Returns:
         The encoder, and the list of the losses.
@@ -87,9 +88,9 @@ def gradient_tape_loop(images, steps, batch_size, seed=0):
 def views_in_tf_data(images, steps, batch_size, seed=0):
     """`SimCLRModel` on views that `tf.data` makes, on other cores.
 
-    A layer's own counter of draws must not be used here: parallel calls would
-    read it at the same time. `apply` draws by a key and the images' indices
-    alone, so the views are the same in every run.
+    A layer's own counter of draws must not be used here, since parallel calls
+    would read it at the same time. What `apply` draws follows from a key and
+    the images' indices alone, so the views are the same in every run.
     """
     augmentation = make_augmentation()
 
@@ -112,7 +113,7 @@ def views_in_tf_data(images, steps, batch_size, seed=0):
 
 
 def sequential_augmentation(images, steps, batch_size, seed=0):
-    """`SimCLRModel` on a choice of image layers, Keras's among them."""
+    """`SimCLRModel` with any image layers, Keras's among them."""
     augmentation = keras.Sequential(
         [
             simclr_keras.augmentation.RandomResizedCrop(
@@ -132,7 +133,7 @@ def sequential_augmentation(images, steps, batch_size, seed=0):
 
 
 def functional_classifier(images, labels, steps, batch_size, seed=0):
-    """Encoder, an image layer and LARS in a functional model with labels."""
+    """Encoder, image layer and LARS in a functional model with labels."""
     encoder = make_encoder()
     inputs = keras.Input((SIDE, SIDE, 1), dtype="uint8")
     x = simclr_keras.augmentation.RandomResizedCrop(
@@ -149,7 +150,7 @@ def functional_classifier(images, labels, steps, batch_size, seed=0):
 
 
 def batches_of(arrays, batch_size, seed):
-    """An endless `tf.data.Dataset` of batches, each epoch in another order."""
+    """An infinite `tf.data.Dataset`, each epoch in another order."""
     data = tf.data.Dataset.from_tensor_slices(arrays)
     data = data.shuffle(len(data), seed=seed).repeat()
     return data.batch(batch_size, drop_remainder=True)
@@ -166,7 +167,7 @@ def fit(model, data, steps):
 
 
 class Losses(keras.callbacks.Callback):
-    """Keeps the loss of every step.
+    """Records the loss of every step.
 
     Attributes:
         values: List of floats.
@@ -184,8 +185,10 @@ class Losses(keras.callbacks.Callback):
         self.total = total
 
 
-def main():
-    """Runs the four and says what became of the loss."""
+def main(argv):
+    """Runs the four and prints how the loss fell."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     keras.utils.set_random_seed(0)
     data = simclr_keras.data.load_digits()
     images, labels = data.train.arrays()
@@ -202,7 +205,7 @@ def main():
 
 
 def knn_accuracy(encoder, data):
-    """Accuracy of 20 neighbours on the held-out digits."""
+    """Accuracy of 20 nearest neighbors on the held-out digits."""
     features = []
     for part in (data.train, data.test):
         images, labels = part.arrays()
@@ -212,4 +215,4 @@ def knn_accuracy(encoder, data):
 
 
 if __name__ == "__main__":
-    main()
+    app.run(main)

@@ -1,28 +1,28 @@
-"""Trains classifiers on SavedModels of encoders, by TensorFlow Hub.
+"""Trains a classifier on each of several SavedModels, with TensorFlow Hub.
 
     python examples/few_labels.py images.npz hub_module [hub_module ...]
 
-Knows nothing of the library that wrote the SavedModels: it runs wherever
+It knows nothing of the library that wrote the SavedModels and runs wherever
 TensorFlow Hub does. `transfer.py` starts it and says what it is for. The last
-line that it prints is JSON.
+line that it prints is JSON: the list of the accuracies.
 
-Under a linear layer goes each encoder, and both are trained together, from the
-weights that the SavedModel has. Every SavedModel gets the same steps: Adam,
+A linear layer is put on each encoder, and both are trained together, starting
+from the weights of the SavedModel. Every SavedModel gets the same steps: Adam,
 cosine decay, batches of 20, images moved by up to a tenth of their side. Of the
 learning rates 0.001, 0.003 and 0.01 this is the best for scikit-learn's digits
 from scratch; 150 epochs were hardly better than 60.
 """
 
+import argparse
 import json
 import os
-import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow_hub as hub
 
-# TensorFlow Hub's layer belongs to Keras 2, which is called tf_keras now.
+# TensorFlow Hub's layer is one of Keras 2, which is called tf_keras now.
 import tf_keras as keras
 
 BATCH_SIZE = 20
@@ -32,7 +32,7 @@ SEED = 0
 
 
 def train_classifier(path, images, labels):
-    """An encoder with a classifier on top, trained on labelled images."""
+    """Trains an encoder with a linear layer on top."""
     keras.utils.set_random_seed(SEED)
     model = keras.Sequential(
         [
@@ -54,15 +54,36 @@ def train_classifier(path, images, labels):
     return model
 
 
-def main(data, *paths):
+def parse_arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "data",
+        metavar="images.npz",
+        help="file with images, labels, test_images and test_labels",
+    )
+    parser.add_argument(
+        "modules", nargs="+", metavar="hub_module", help="SavedModel folder"
+    )
+    arguments = parser.parse_args()
+    for path in (arguments.data, *arguments.modules):
+        if not os.path.exists(path):
+            parser.error(f"{path} does not exist")
+    return arguments
+
+
+def main(data, modules):
     """Trains on each SavedModel and prints the accuracies."""
     data = dict(np.load(data))
-    # Images as TF Hub has them: floats in [0, 1].
+    # TF Hub's convention for images: floats in [0, 1].
     images, test_images = (
         data[name].astype("float32") / 255 for name in ("images", "test_images")
     )
     accuracies = []
-    for path in paths:
+    for path in modules:
         model = train_classifier(path, images, data["labels"])
         _, accuracy = model.evaluate(
             test_images, data["test_labels"], verbose=0
@@ -72,4 +93,4 @@ def main(data, *paths):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(**vars(parse_arguments()))

@@ -1,4 +1,4 @@
-"""Pretrains an encoder by SimCLR, and says what its representations are worth.
+"""Pretrains an encoder with SimCLR and evaluates its representations.
 
     python examples/pretrain.py                                # digits, minutes
     python examples/pretrain.py --recipe=cifar10 --data_dir=...
@@ -7,42 +7,38 @@
     python examples/pretrain.py --run_dir=runs/photos --resume
     python examples/pretrain.py --recipe=imagenet --strategy=mirrored
 
-A recipe (`recipes.py`) gives every value; a flag replaces one. What the run
-makes lies in its folder (`run_folder.py`). Ctrl-C ends a run between two steps
-and `--resume` goes on from the last whole epoch, exactly as if the run had not
-been interrupted. The last thing printed is a table of accuracies on held-out
-images (`report.py`), which `results.json` holds too.
+A recipe (`recipes.py`) gives every value; a flag replaces one. Everything that
+the run makes is in its folder (`run_folder.py`). Ctrl-C ends a run between two
+steps, and `--resume` continues from the last whole epoch, exactly as if the run
+had not been interrupted. The last thing printed is a table of accuracies on
+held-out images (`report.py`), which is in `results.json` too.
 """
 
 import os
-import platform
 import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Where a processor has no AVX-512, TensorFlow leaves oneDNN out, and a step
-# takes twice as long.
+# On processors without AVX-512, TensorFlow leaves oneDNN off, and a step takes
+# twice as long.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
-import plots
 import recipes
 import report
-import tensorflow as tf
 from absl import app, flags, logging
-from interrupt import StopOnInterrupt
-from progress import RunProgress
-from run_folder import Checkpoints, HistoryFile, RunFolder
+from run_folder import RunFolder, stops_with_advice
 from strategies import STRATEGIES, Workers, local_copy
 
 import simclr_keras
+from simclr_keras import callbacks, plots
 
 # --- Flags ------------------------------------------------------------------
 flags.DEFINE_enum(
     "recipe", "digits", list(recipes.RECIPES), "Where the values come from."
 )
 flags.DEFINE_string("run_dir", None, "Run folder. Default: runs/<recipe>.")
-flags.DEFINE_boolean("resume", False, "Go on with the run in the run folder.")
+flags.DEFINE_boolean("resume", False, "Continue the run in the run folder.")
 flags.DEFINE_enum(
     "strategy",
     "none",
@@ -54,15 +50,7 @@ flags.DEFINE_integer(
     "replicas", None, "With --strategy=mirrored: GPUs, or replicas on a CPU."
 )
 flags.DEFINE_string("tpu", "", "With --strategy=tpu: its name, or local.")
-
-_DEFINE = {
-    str: flags.DEFINE_string,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    bool: flags.DEFINE_boolean,
-}
-for _key, (_type, _help) in recipes.KEYS.items():
-    _DEFINE[_type](_key, None, f"{_help}. Default: the recipe's.")
+recipes.define_flags()
 FLAGS = flags.FLAGS
 
 
@@ -173,13 +161,13 @@ def uses_probe(config, data):
 
 
 def plot_views(path, model, data):
-    """Draws positive pairs, without touching the draws of the training."""
+    """Draws positive pairs, without using up draws of the training."""
     images = next(iter(report.EvaluationImages(data.train, limit=8).batches()))
     augmentation = type(model.augmentation).from_config(
         model.augmentation.get_config()
     )
     views = [augmentation(images, training=True) for _ in range(2)]
-    plots.plot_views(path, images, views, data.value_range)
+    plots.plot_views(images, views, data.value_range, path)
 
 
 def build_dataset(strategy, config, data, initial_epoch):
@@ -204,104 +192,37 @@ def train(model, config, data, folder, epochs, is_chief=True):
     """Trains from the last checkpoint to the end of the run.
 
     Returns:
-        The run's `HistoryFile`, or None for a worker that writes nothing.
+        The history of the whole run, by column of `history.csv`.
     """
-    checkpoints = Checkpoints(folder.file("checkpoints"))
+    checkpoints = callbacks.Checkpoints(folder.file("checkpoints"))
+    history = callbacks.HistoryCSV(folder.file("history.csv"))
     done = checkpoints.restore(model)
-    history = None
-    if is_chief:
-        history = HistoryFile(folder.file("history.csv"), done)
-    if done:
+    if done and is_chief:
         print(f"Resuming after epoch {done} of {epochs}.")
     if done >= epochs:
-        return history
-    steps_per_epoch = data.train.steps_per_epoch(config["batch_size"])
-    # First, so that nothing spoilt is saved.
-    callbacks = [simclr_keras.callbacks.StopOnNaN()]
-    if is_chief:
-        callbacks += [
-            history,
-            checkpoints,
-            RunProgress(epochs, steps_per_epoch, done),
-            keras.callbacks.TensorBoard(
-                folder.file("tensorboard"), write_graph=False
-            ),
-        ]
-    try:
-        with StopOnInterrupt() as interrupt:
-            model.fit(
-                build_dataset(model.distribute_strategy, config, data, done),
-                steps_per_epoch=steps_per_epoch,
-                initial_epoch=done,
-                epochs=epochs,
-                verbose=0,
-                shuffle=False,  # the data set is shuffled already
-                callbacks=[*callbacks, interrupt],
-            )
-    except KeyboardInterrupt:
-        if not is_chief:
-            sys.exit(130)
-        model.encoder.save(folder.file("encoder.keras"))
-        print(
-            f"\nInterrupted. {folder.file('encoder.keras')} is the encoder as "
-            "it is now. The last checkpoint is that after epoch "
-            f"{checkpoints.epochs()[-1]} of {epochs}; go on from there by\n"
-            f"    {sys.argv[0]} --run_dir={folder.path} --resume"
+        return history.history
+    shown = ("loss", "contrastive_accuracy", "probe_accuracy")
+    tensorboard = keras.callbacks.TensorBoard(
+        folder.file("tensorboard"), write_graph=False
+    )
+    with stops_with_advice(folder, checkpoints, model, epochs, is_chief):
+        model.fit(
+            build_dataset(model.distribute_strategy, config, data, done),
+            steps_per_epoch=data.train.steps_per_epoch(config["batch_size"]),
+            initial_epoch=done,
+            epochs=epochs,
+            verbose=0,
+            shuffle=False,  # the dataset is shuffled already
+            callbacks=[
+                callbacks.StopOnNaN(),  # first, so that no NaN is saved
+                history,
+                callbacks.RunProgress(shown),
+                *([tensorboard] if is_chief else []),
+                checkpoints,
+                callbacks.StopOnInterrupt(),
+            ],
         )
-        sys.exit(130)  # as a shell reports Ctrl-C
-    except FloatingPointError as error:
-        if not is_chief:
-            sys.exit(f"\n{error}")
-        checkpoints.discard_unproven()
-        sys.exit(
-            f"\n{error}\nThe last good checkpoint is "
-            f"{checkpoints.file(checkpoints.epochs()[-1])}."
-        )
-    except tf.errors.InvalidArgumentError as error:
-        # A wrong image or label, or a file that cannot be read.
-        sys.exit(
-            f"\nError: {error.message}\nThe last checkpoint is that after "
-            f"epoch {checkpoints.epochs()[-1]} of {epochs}; once the data is "
-            f"mended, --run_dir={folder.path} --resume goes on from there."
-        )
-    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-        sys.exit(
-            f"\nError: {error.message}\nA worker is gone. Start all of them "
-            "again with --resume."
-        )
-    return history
-
-
-def extract(model, image_sets):
-    """The representations of each set of images by one model."""
-    return [images.features(model) for images in image_sets]
-
-
-def evaluate(config, features, labels):
-    """The accuracies of each representation; none without labels."""
-    accuracy = {}
-    if labels is None:
-        return accuracy
-    for name, (train_features, test_features) in features.items():
-        print(f"Evaluating {name} ...", flush=True)
-        accuracy[name] = simclr_keras.evaluation.label_efficiency(
-            train_features,
-            labels[0],
-            test_features,
-            labels[1],
-            num_draws=config["label_draws"],
-            k=config["knn_k"],
-        )
-    return accuracy
-
-
-def describe_machine():
-    """What the run ran on."""
-    return {
-        "cores": os.cpu_count(),
-        "platform": platform.platform(),
-        "devices": [device.name for device in tf.config.list_logical_devices()],
-    }
+    return history.history
 
 
 # --- The run ----------------------------------------------------------------
@@ -309,19 +230,17 @@ def prepare():
     """Everything that can find a mistake, before anything is written."""
     # First of all: TensorFlow cannot change its devices later.
     workers = Workers(FLAGS.strategy, FLAGS.replicas, FLAGS.tpu)
-    flags_set = {
-        key: FLAGS[key].value for key in recipes.KEYS if FLAGS[key].present
-    }
+    values = recipes.flags_set()
     folder = RunFolder(
         FLAGS.run_dir or os.path.join("runs", FLAGS.recipe), FLAGS.resume
     )
     if FLAGS.resume and not folder.is_resumed:
-        print(f"Nothing to resume in {folder.path}; beginning a new run.")
+        print(f"Nothing to resume in {folder.path}; starting a new run.")
     if folder.is_resumed and FLAGS["recipe"].present:
-        flags_set["recipe"] = FLAGS.recipe
+        values["recipe"] = FLAGS.recipe
     config = recipes.resolve(
         FLAGS.recipe,
-        flags_set,
+        values,
         folder.read_config() if folder.is_resumed else None,
     )
     if config["batch_size"] < 2:
@@ -344,10 +263,78 @@ def prepare():
     return workers, folder, config, data, epochs, model
 
 
-def main(_):
+def lead(workers, folder, config, data, epochs, model, started):
+    """Trains, evaluates and writes: what the chief of the workers does."""
+    folder.write_json("config.json", config)
+    print(
+        f"{data.train.num_images:,} images of {data.name}, {epochs} epochs of "
+        f"{data.train.steps_per_epoch(config['batch_size'])} steps of "
+        f"{config['batch_size']} images. Run folder: {folder.path}"
+    )
+    plot_views(folder.file("views.png"), model, data)
+
+    parts = [part for part in (data.train, data.test) if part is not None]
+    image_sets = [
+        report.EvaluationImages(part, config["eval_examples"]) for part in parts
+    ]
+    has_labels = len(parts) == 2 and all(part.has_labels for part in parts)
+    labels = [part.labels() for part in image_sets] if has_labels else None
+
+    def extract(model):
+        return [images.features(model) for images in image_sets]
+
+    features = {}
+    if has_labels:
+        pixels = report.pixel_model(data.image_shape, data.value_range)
+        features["raw pixels"] = extract(pixels)
+        features["untrained encoder"] = extract(local_copy(model))
+    history = train(model, config, data, folder, epochs)
+    features["trained encoder"] = extract(local_copy(model))
+
+    model.encoder.save(folder.file("encoder.keras"))
+    if history:
+        plots.plot_history(history, folder.file("loss.png"))
+    plots.plot_representations(
+        features["trained encoder"][-1],
+        labels[-1] if has_labels else None,
+        data.class_names,
+        f"{data.name}, trained encoder",
+        folder.file("representations.png"),
+    )
+    accuracy = report.evaluate(
+        features, labels, config["label_draws"], config["knn_k"]
+    )
+    folder.write_json(
+        "results.json",
+        {
+            "recipe": config["recipe"],
+            "dataset": data.name,
+            "num_train_images": data.train.num_images,
+            "num_test_images": image_sets[-1].num_images if has_labels else 0,
+            "accuracy": accuracy,
+            "note": "" if accuracy else report.NO_ACCURACY,
+            "last_epoch": {
+                name: column[-1] for name, column in history.items()
+            },
+            "epochs": epochs,
+            "steps": int(model.optimizer.iterations.numpy()),
+            "training_seconds": round(sum(history.get("seconds", [])), 1),
+            "last_start_seconds": round(time.monotonic() - started, 1),
+            "strategy": FLAGS.strategy,
+            "replicas": workers.num_replicas,
+            **report.describe_environment(),
+        },
+    )
+    print(f"\nThe results are in {folder.file('results.json')}\n")
+    print(report.format_table(accuracy, image_sets[-1].num_images))
+
+
+def main(argv):
     """Prepares, trains, evaluates."""
     started = time.monotonic()
-    logging.set_verbosity(logging.ERROR)  # TFDS tells of each file it reads.
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.ERROR)  # TFDS logs each file that it reads.
     try:
         workers, folder, config, data, epochs, model = prepare()
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
@@ -359,71 +346,6 @@ def main(_):
     else:
         train(model, config, data, folder, epochs, is_chief=False)
     workers.wait_for_all()
-
-
-def lead(workers, folder, config, data, epochs, model, started):
-    """Trains, writes and evaluates: all of a run, but for other workers."""
-    folder.write_json("config.json", config)
-    print(
-        f"{data.train.num_images:,} images of {data.name}, {epochs} epochs of "
-        f"{data.train.steps_per_epoch(config['batch_size'])} steps of "
-        f"{config['batch_size']} images. Run folder: {folder.path}"
-    )
-    plot_views(folder.file("views.png"), model, data)
-
-    # What the encoder gives before it has learned anything.
-    parts = [part for part in (data.train, data.test) if part is not None]
-    image_sets = [
-        report.EvaluationImages(part, config["eval_examples"]) for part in parts
-    ]
-    has_labels = len(parts) == 2 and all(part.has_labels for part in parts)
-    labels = [part.labels() for part in image_sets] if has_labels else None
-    features = {}
-    if has_labels:
-        pixels = report.pixel_model(data.image_shape, data.value_range)
-        features["raw pixels"] = extract(pixels, image_sets)
-        features["untrained encoder"] = extract(local_copy(model), image_sets)
-
-    history = train(model, config, data, folder, epochs)
-
-    model.encoder.save(folder.file("encoder.keras"))
-    plots.plot_history(folder.file("loss.png"), history)
-    features["trained encoder"] = extract(local_copy(model), image_sets)
-    plots.plot_representations(
-        folder.file("representations.png"),
-        features["trained encoder"][-1],
-        labels[-1] if has_labels else None,
-        data.class_names,
-        f"{data.name}, trained encoder",
-    )
-    accuracy = evaluate(config, features, labels)
-    folder.write_json(
-        "results.json",
-        {
-            "recipe": config["recipe"],
-            "dataset": data.name,
-            "num_train_images": data.train.num_images,
-            "num_test_images": image_sets[-1].num_images if has_labels else 0,
-            "accuracy": accuracy,
-            "note": "" if accuracy else report.NO_ACCURACY,
-            "last_epoch": history.last(),
-            "epochs": epochs,
-            "steps": int(model.optimizer.iterations.numpy()),
-            "training_seconds": round(sum(history.column("seconds")), 1),
-            "last_start_seconds": round(time.monotonic() - started, 1),
-            "machine": describe_machine(),
-            "strategy": FLAGS.strategy,
-            "replicas": workers.num_replicas,
-            "versions": {
-                "python": platform.python_version(),
-                "simclr_keras": simclr_keras.__version__,
-                "keras": keras.__version__,
-                "tensorflow": tf.__version__,
-            },
-        },
-    )
-    print(f"\nThe results are in {folder.file('results.json')}\n")
-    print(report.format_table(accuracy, image_sets[-1].num_images))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """The recipes of `pretrain.py`: every value that a run depends on.
 
-A recipe is a flat dictionary. `pretrain.py` has a flag for each key; a flag
+A recipe is a flat dictionary, and there is a flag for each of its keys. A flag
 that is set replaces the recipe's value.
 """
 
 import math
 
-# Key -> (type, what it says). The flags are made from this.
+from absl import flags
+
+# Key -> (type, meaning). The flags are made of this.
 KEYS = {
     # Data.
     "dataset": (str, '"digits", or a data set that TFDS knows'),
@@ -15,21 +17,21 @@ KEYS = {
     "test_split": (str, "TFDS split to hold out; empty for none"),
     "image_folder": (str, "folder of images, in place of a data set"),
     "test_folder": (str, "folder of held-out images, beside image_folder"),
-    "test_fraction": (float, "part to hold out of digits or image_folder"),
-    "labels": (bool, "whether to take notice of labels, where there are any"),
+    "test_fraction": (float, "fraction to hold out of digits or image_folder"),
+    "labels": (bool, "whether to use labels, where there are any"),
     "channels": (int, "channels of the images of a folder: 1 or 3"),
     "source_size": (
         int,
-        "side to which images are cut and resized as they are read; larger "
+        "side to which images are cropped and resized as they are read; larger "
         "than the views, so that crops have detail",
     ),
-    "skip_unreadable": (bool, "leave out unreadable files of image_folder"),
+    "skip_unreadable": (bool, "skip unreadable files of image_folder"),
     # Views.
     "image_size": (int, "side of the views, in pixels"),
-    "strength": (float, "strength of the colour jitter"),
+    "strength": (float, "strength of the color jitter"),
     "blur": (bool, "whether to blur"),
     "flip": (bool, "whether to flip left to right"),
-    "min_area": (float, "least part of an image that a crop shows"),
+    "min_area": (float, "smallest fraction of an image that a crop shows"),
     # Encoder and projection head.
     "depth": (int, "depth of the ResNet: 18, 34, 50, 101, 152 or 200"),
     "width_multiplier": (float, "width of the ResNet"),
@@ -44,7 +46,7 @@ KEYS = {
     "learning_rate": (float, "peak learning rate, before it is scaled"),
     "learning_rate_scaling": (
         str,
-        '"linear" (times batch_size / 256), "sqrt" (times its root) or "none"',
+        '"linear" (times batch_size / 256), "sqrt" (times its root), or "none"',
     ),
     "momentum": (float, "momentum of LARS and SGD"),
     "weight_decay": (float, "weight decay"),
@@ -52,21 +54,24 @@ KEYS = {
     "epochs": (int, "passes over the images"),
     "steps": (int, "steps, in place of epochs; rounded up to whole epochs"),
     "warmup_epochs": (float, "epochs in which the learning rate rises"),
-    "probe": (bool, "train a linear probe beside, where there are labels"),
+    "probe": (bool, "train a linear probe as well, where there are labels"),
     "mixed_precision": (str, "float32, mixed_bfloat16 or mixed_float16"),
     "seed": (int, "seed of initial weights, views and order"),
     # Evaluation.
-    "eval_examples": (int, "most images of each set to evaluate with"),
+    "eval_examples": (
+        int,
+        "how many images of each set to evaluate on, at most",
+    ),
     "label_draws": (int, "labelled subsets to average over"),
-    "knn_k": (int, "neighbours that vote"),
+    "knn_k": (int, "neighbors that vote"),
 }
 
 # Where data lies and how a run is evaluated may change when it is resumed;
 # everything else decides what is learned.
 FREE_TO_CHANGE = ("data_dir", "eval_examples", "label_draws", "knn_k")
 
-# The paper's: ResNet-50 on ImageNet (sections 2.2 and 3). For a TPU or several
-# GPUs; the paper has 64.6 % linear accuracy after these 100 epochs.
+# The paper's ResNet-50 on ImageNet (Sections 2.2 and 3), for a TPU or several
+# GPUs. After these 100 epochs the paper reports 64.6 % linear accuracy.
 IMAGENET = {
     "dataset": "imagenet2012",
     "data_dir": None,
@@ -151,9 +156,9 @@ CIFAR10_PAPER = {
 }
 
 # scikit-learn's 1,797 handwritten digits, 8x8 pixels, for a minute or two on
-# two cores. Left and right mean something in digits, so views are not flipped.
-# A batch of 64 has some six other images of each digit among its negatives; a
-# high temperature is lenient with them.
+# two cores. A flipped digit is another sign, so views are not flipped. A batch
+# of 64 has some six other images of each digit among its negatives; a high
+# temperature is lenient with them.
 DIGITS = {
     **CIFAR10,
     "dataset": "digits",
@@ -180,38 +185,57 @@ RECIPES = {
 }
 
 
-def resolve(recipe, flags_set, saved=None):
+def define_flags():
+    """Defines a flag for each key."""
+    define = {
+        str: flags.DEFINE_string,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        bool: flags.DEFINE_boolean,
+    }
+    for key, (kind, meaning) in KEYS.items():
+        define[kind](key, None, f"{meaning}. Default: the recipe's.")
+
+
+def flags_set():
+    """The values given on the command line, by key."""
+    return {
+        key: flags.FLAGS[key].value for key in KEYS if flags.FLAGS[key].present
+    }
+
+
+def resolve(recipe, values, saved=None):
     """The configuration of a run.
 
     Args:
         recipe: String, a key of `RECIPES`.
-        flags_set: Dictionary, the values that the command line gave.
-        saved: Dictionary, the configuration of the run that is resumed, or
-            None. It takes the place of the recipe.
+        values: Dictionary, the values given on the command line.
+        saved: Dictionary, the configuration of the run that is resumed, which
+            replaces the recipe; or None.
 
     Returns:
         Dictionary with all of `KEYS`, and "recipe".
 
     Raises:
-        ValueError: If a flag contradicts the run that is resumed, or two
-            flags each other.
+        ValueError: If a flag contradicts the run that is resumed, or another
+            flag.
     """
-    if {"epochs", "steps"} <= set(flags_set):
+    if {"epochs", "steps"} <= set(values):
         raise ValueError("--epochs and --steps exclude each other.")
     if saved is None:
-        return {"recipe": recipe, **RECIPES[recipe], **flags_set}
+        return {"recipe": recipe, **RECIPES[recipe], **values}
     differing = [
         f"--{key}={value} (the run has {saved.get(key)})"
-        for key, value in flags_set.items()
+        for key, value in values.items()
         if key not in FREE_TO_CHANGE and value != saved.get(key)
     ]
     if differing:
         raise ValueError(
             "A run is resumed with the configuration that it began with. "
             f"Received: {', '.join(differing)}. Leave these flags out, or "
-            "begin another run with another --run_dir."
+            "start another run with another --run_dir."
         )
-    return {**saved, **flags_set}
+    return {**saved, **values}
 
 
 def count_epochs(config, steps_per_epoch):

@@ -1,4 +1,7 @@
-"""How good a representation is, beside raw pixels and an untrained encoder."""
+"""What representations are worth, compared with pixels and no training."""
+
+import os
+import platform
 
 import keras
 import numpy as np
@@ -9,20 +12,20 @@ import simclr_keras
 COLUMNS = ("1", "2", "10", "all", "knn")
 HEADINGS = ("1 label", "2 labels", "10 labels", "all labels", "kNN")
 NO_ACCURACY = (
-    "No accuracies: they take labelled images to train a classifier with, and "
+    "No accuracies: they need labelled images to train a classifier on, and "
     "held-out labelled images to test it on."
 )
-# Pixels of large images are shrunk, or a linear classifier on them would
-# have more weights than the encoder.
+# Larger images are shrunk, or a linear classifier of their pixels would have
+# more weights than the encoder.
 MAX_PIXEL_SIDE = 32
 
 
 class EvaluationImages:
-    """Images of one set, in an order that stays the same.
+    """Images of one set, in the same order each time.
 
     Args:
         images: `simclr_keras.data.ImageSet`.
-        limit: Integer, how many images to draw from it; None takes all.
+        limit: Integer, how many images to draw from it; None is all.
         batch_size: Positive integer.
     """
 
@@ -51,7 +54,7 @@ class EvaluationImages:
         return np.concatenate([labels.numpy() for _, labels in batches])
 
     def features(self, model):
-        """Representations (N, F) by `model`, a NumPy array."""
+        """What `model` makes of the images: float array (N, F)."""
         return simclr_keras.evaluation.extract_features(model, self.batches())
 
 
@@ -78,22 +81,68 @@ def pixel_model(image_shape, value_range):
     return keras.Sequential(layers, name="pixels")
 
 
+def evaluate(features, labels, num_draws, k):
+    """The accuracies of several representations.
+
+    Args:
+        features: Dictionary from a name to a pair of arrays (N, F), of the
+            images to train on and of the held-out ones.
+        labels: Pair of integer arrays (N,), or None.
+        num_draws: Integer, the labelled subsets to average over.
+        k: Integer, the neighbors that vote.
+
+    Returns:
+        Dictionary from the name to what
+        `simclr_keras.evaluation.label_efficiency` returns; empty without
+        labels.
+    """
+    accuracy = {}
+    if labels is None:
+        return accuracy
+    for name, (train_features, test_features) in features.items():
+        print(f"Evaluating {name} ...", flush=True)
+        accuracy[name] = simclr_keras.evaluation.label_efficiency(
+            train_features,
+            labels[0],
+            test_features,
+            labels[1],
+            num_draws=num_draws,
+            k=k,
+        )
+    return accuracy
+
+
+def describe_environment():
+    """The machine and the versions, for the results."""
+    devices = [device.name for device in tf.config.list_logical_devices()]
+    return {
+        "machine": {
+            "cores": os.cpu_count(),
+            "platform": platform.platform(),
+            "devices": devices,
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "simclr_keras": simclr_keras.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+        },
+    }
+
+
 def format_table(accuracy, num_test):
     """The accuracies as a table to print.
 
     Args:
-        accuracy: Dictionary from a representation's name to what
-            `simclr_keras.evaluation.label_efficiency` returned for it; empty
-            where there are no labels.
+        accuracy: What `evaluate` returned.
         num_test: Integer, how many held-out images there are.
     """
     if not accuracy:
         return NO_ACCURACY
     lines = [
-        f"Accuracy in % on {num_test:,} held-out images: a linear classifier "
-        "with so many",
-        "labels per class (mean and deviation over the draws), and k nearest "
-        "neighbours.",
+        f"Accuracy in % on {num_test:,} held-out images: linear classifiers by",
+        "labels per class (mean and deviation over the draws), and nearest "
+        "neighbors.",
         " " * 18 + "".join(f"{heading:>13}" for heading in HEADINGS),
     ]
     for name, result in accuracy.items():

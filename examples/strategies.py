@@ -5,6 +5,8 @@ import os
 
 import tensorflow as tf
 
+import simclr_keras
+
 STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
 
 
@@ -16,11 +18,11 @@ class Workers:
             "none": one device.
             "mirrored": all GPUs of this machine, or `replicas` of them.
             "multi_worker": all GPUs of all machines. Every machine runs the
-            same command with a `TF_CONFIG` of its own; the run folder must be
-            one that all of them see.
+            same command with its own `TF_CONFIG`, and all of them must see the
+            run folder.
             "tpu": the TPU called `tpu`.
         replicas: Integer or None. On a machine without a GPU, how many
-            replicas "mirrored" makes on the CPU, to try things out.
+            replicas "mirrored" makes on the CPU, to try it out.
         tpu: String, name or address of the TPU; "local" for that of this
             machine.
 
@@ -49,18 +51,16 @@ class Workers:
 
     @property
     def num_replicas(self):
-        """Devices that train in step, on all machines."""
+        """Devices that train together, on all machines."""
         return self.strategy.num_replicas_in_sync
 
     @property
     def is_chief(self):
         """Whether this process is the one that writes and evaluates."""
-        return not self.is_multi_worker or (
-            self.strategy.cluster_resolver.task_id == 0
-        )
+        return simclr_keras.distribution.is_chief(self.strategy)
 
     def wait_for_all(self):
-        """Returns when every worker has come here."""
+        """Returns when every worker has called it."""
         if not self.is_multi_worker:
             return
 
@@ -73,9 +73,9 @@ class Workers:
 
 
 def local_copy(model):
-    """A model with the same weights, for this process and device alone.
+    """A model with the same weights, on one device of this process.
 
-    A prediction of a model with several workers takes all of them.
+    `predict` of a model of several workers would need all of them.
     """
     copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())

@@ -1,18 +1,17 @@
-"""What pretraining is worth to someone with few labels, from end to end.
+"""What pretraining is worth with few labels, from end to end.
 
     python examples/transfer.py --image_folder=photos --recipe=cifar10 \
         --image_size=64 --run_dir=runs/photos
 
-Pretrains on a folder of images, the classes of which are its subfolders, as
-`pretrain.py` does and by the same flags; a run that is finished is taken as it
-is. Exports the encoder for TensorFlow Hub, as it is trained and as it was
-before. Then another process (`few_labels.py`), which knows nothing of this
-library, trains a classifier on ten labelled images of each class: on the
-trained encoder, and on the same network from scratch, in the same way.
+Pretrains on a folder of images with a subfolder for each class, as
+`pretrain.py` does and with the same flags; a finished run is used as it is.
+Exports the encoder for TensorFlow Hub, trained and untrained. Then another
+process (`few_labels.py`), which knows nothing of this library, trains a
+classifier on ten labelled images of each class: on the trained encoder, and on
+the same network from scratch, in the same way.
 
-The last thing printed are both accuracies on the held-out images, of which
-neither has seen any. `RUN_DIR/transfer` holds the SavedModels and
-`results.json`.
+The last thing printed are both accuracies on the held-out images, which neither
+has seen. `RUN_DIR/transfer` holds the SavedModels and `results.json`.
 """
 
 import json
@@ -34,7 +33,7 @@ flags.DEFINE_integer("labels_per_class", 10, "Labelled images of each class.")
 flags.DEFINE_string(
     "python",
     sys.executable,
-    "Python for the process that loads the SavedModels. It needs "
+    "Python of the process that loads the SavedModels. It needs "
     "tensorflow_hub, tf_keras and setuptools<81.",
 )
 FLAGS = flags.FLAGS
@@ -43,16 +42,13 @@ CLASSIFIER = os.path.join(os.path.dirname(__file__), "few_labels.py")
 
 
 def configure(folder):
-    """The configuration of the run, which is there or is to be made.
+    """The configuration of the run, finished or not yet begun.
 
     Raises:
         ValueError: If a flag contradicts the run that is there.
     """
     saved = folder.read_config() if folder.is_resumed else None
-    flags_set = {
-        key: FLAGS[key].value for key in recipes.KEYS if FLAGS[key].present
-    }
-    return recipes.resolve(FLAGS.recipe, flags_set, saved)
+    return recipes.resolve(FLAGS.recipe, recipes.flags_set(), saved)
 
 
 def choose_images(config, data):
@@ -74,7 +70,7 @@ def choose_images(config, data):
 
 
 def save_images(path, few, held_out):
-    """Writes what the other process trains on and is tested with."""
+    """Writes what the other process trains and tests on."""
     images, labels = few.arrays()
     np.savez(
         path,
@@ -86,22 +82,25 @@ def save_images(path, few, held_out):
 
 
 def export(folder, model):
-    """Writes the trained and the untrained encoder.
+    """Writes the trained and the untrained encoder as SavedModels.
 
     Args:
         folder: The run's `RunFolder`.
         model: `SimCLRModel` of the run, untrained.
+
+    Returns:
+        List of the two folders.
     """
     paths = [folder.file("transfer", name) for name in ("trained", "untrained")]
     untrained = model.encoder.get_weights()
     trained = keras.saving.load_model(folder.file("encoder.keras"))
-    # What the model card tells of the training is not of the untrained one.
-    told = {
+    # The model card of the untrained encoder has nothing to say on training.
+    card = {
         "results": folder.file("results.json"),
         "recipe": folder.file("config.json"),
     }
     for path, weights, kwargs in zip(
-        paths, (trained.get_weights(), untrained), (told, {})
+        paths, (trained.get_weights(), untrained), (card, {})
     ):
         model.encoder.set_weights(weights)
         simclr_keras.export_saved_model(
@@ -111,7 +110,7 @@ def export(folder, model):
 
 
 def train_classifiers(images, paths):
-    """What `few_labels.py` found, in a process of its own."""
+    """The accuracies that `few_labels.py` prints, in a process of its own."""
     process = subprocess.run(
         [FLAGS.python, CLASSIFIER, images, *paths],
         stdout=subprocess.PIPE,
@@ -121,13 +120,15 @@ def train_classifiers(images, paths):
         sys.exit(
             f"Error: {CLASSIFIER} failed, see above. It needs tensorflow_hub, "
             "tf_keras and setuptools<81; --python may name another Python that "
-            "has them. The run is kept, and the same command goes on from it."
+            "has them. The run is kept: the same command continues from it."
         )
     return json.loads(process.stdout.splitlines()[-1])
 
 
 def main(argv):
-    """Pretrains, exports, has classifiers trained, compares."""
+    """Pretrains, exports, trains classifiers and compares them."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     run_dir = FLAGS.run_dir or os.path.join("runs", FLAGS.recipe)
     is_finished = os.path.exists(os.path.join(run_dir, "results.json"))
     try:

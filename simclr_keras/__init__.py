@@ -11,6 +11,7 @@ from simclr_keras import (
     losses,
     metrics,
     optimizers,
+    plots,
 )
 from simclr_keras.augmentation import SimCLRAugmentation
 from simclr_keras.losses import NTXentLoss
@@ -44,6 +45,7 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "plots",
     "scaled_learning_rate",
 ]
 

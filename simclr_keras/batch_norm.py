@@ -1,4 +1,4 @@
-"""Batch norm with the settings that encoders and projection head share."""
+"""Batch norm with the settings shared by encoders and projection head."""
 
 import keras
 
@@ -9,8 +9,8 @@ def batch_norm(synchronized=None, **kwargs):
     """Returns a `BatchNormalization` over channels, momentum 0.9, eps 1e-5.
 
     Args:
-        synchronized: As for `distribution.synchronizes`.
-        **kwargs: Further arguments of `keras.layers.BatchNormalization`.
+        synchronized: Boolean or `None`; see `distribution.synchronizes`.
+        **kwargs: Other arguments of `keras.layers.BatchNormalization`.
     """
     return keras.layers.BatchNormalization(
         axis=-1,

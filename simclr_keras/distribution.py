@@ -202,6 +202,52 @@ def is_multi_worker(strategy):
     return num_replicas(strategy) > len(strategy.extended.worker_devices)
 
 
+def strategy_of(model):
+    """The `tf.distribute` strategy that a model was made under.
+
+    Args:
+        model: `keras.Model`.
+
+    Returns:
+        A `tf.distribute.Strategy`, or None on the other backends.
+    """
+    return getattr(model, "distribute_strategy", None)
+
+
+def is_chief(strategy=None):
+    """Whether this process is the one that prints and writes files.
+
+    Several workers of a `tf.distribute` strategy, or several processes of JAX,
+    run the same code. One of them, the chief, writes for all.
+
+    Args:
+        strategy: `tf.distribute.Strategy`. None is the current one.
+
+    Returns:
+        A boolean; True where there is one process.
+
+    Example:
+        >>> from simclr_keras import distribution
+        >>> if distribution.is_chief():
+        ...     print("Training begins.")
+        Training begins.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.process_index() == 0
+    if tf is None:
+        return True
+    strategy = strategy or tf.distribute.get_strategy()
+    if not is_multi_worker(strategy):
+        return True
+    resolver = strategy.cluster_resolver
+    # A cluster may name its chief; if it does not, the first worker is it.
+    has_chief = "chief" in resolver.cluster_spec().as_dict()
+    chief = ("chief" if has_chief else "worker", 0)
+    return (resolver.task_type, resolver.task_id) == chief
+
+
 def check_fit(strategy, optimizer, steps_per_execution):
     """Raises a `ValueError` for what cannot be done with several replicas.
 

@@ -21,7 +21,7 @@ class ProjectionHead(keras.layers.Layer):
             None for the representation's. Defaults to None.
         kind: `"nonlinear"`; `"linear"`, one dense layer, without batch norm;
             or `"none"`, the representation itself. The last two are the
-            paper's comparisons (Figure 8) and take no notice of `num_layers`.
+            paper's comparisons (Figure 8) and ignore `num_layers`.
             Defaults to `"nonlinear"`.
         synchronized: Whether batch norm takes its statistics over all replicas
             of `tf.distribute`. None is yes on TensorFlow, and no on other

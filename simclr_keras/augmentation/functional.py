@@ -1,4 +1,4 @@
-"""The arithmetic of the augmentations: a batch and one parameter an image.
+"""The arithmetic of the augmentations: a batch with parameters per image.
 
 Nothing here is random. Images are float tensors (B, H, W, C) with values in
 [0, 1]; every parameter is a tensor (B,) that holds one number an image.

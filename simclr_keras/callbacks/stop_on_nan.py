@@ -1,4 +1,4 @@
-"""Ends a training run as soon as its loss is no number any more."""
+"""Ends training as soon as the loss is NaN or infinite."""
 
 import math
 
@@ -10,27 +10,36 @@ from keras import ops
 class StopOnNaN(keras.callbacks.Callback):
     """Raises `FloatingPointError` at the first step whose loss is not finite.
 
-    `keras.callbacks.TerminateOnNaN` ends `fit` as if all had gone well, after
-    which other callbacks save weights that are lost. An error passes them by.
-    At the end of an epoch the weights are looked at too, since the last step
-    can spoil them after its loss was taken.
+    `keras.callbacks.TerminateOnNaN` ends `fit` as if all had gone well, and
+    other callbacks then save weights that are useless. After an error they save
+    nothing. At the end of an epoch the trainable weights are checked too, since
+    the last step can make them NaN after its loss was computed.
 
-    Put it **before** the callbacks that save: callbacks run in their order,
-    and those behind it then only ever see a finite loss and finite weights.
-    What they saved last is the last good checkpoint.
+    Put it **before** callbacks that save: callbacks run in their order, so
+    those after it only ever see a finite loss and finite weights. What they
+    saved last is the last good checkpoint, but see
+    `Checkpoints.discard_unproven`.
 
     Raises:
         FloatingPointError: From `fit`, with the epoch and the step, both
             counted from 1.
 
     Example:
-        model.fit(
-            images,
-            callbacks=[
-                simclr_keras.callbacks.StopOnNaN(),
-                keras.callbacks.BackupAndRestore("backup"),
-            ],
-        )
+        >>> import keras, numpy as np, simclr_keras
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile("adam", "mse")
+        >>> model.fit(
+        ...     np.full((8, 2), np.nan),
+        ...     np.zeros((8, 1)),
+        ...     callbacks=[
+        ...         simclr_keras.callbacks.StopOnNaN(),
+        ...         simclr_keras.callbacks.Checkpoints("checkpoints"),
+        ...     ],
+        ...     verbose=0,
+        ... )
+        Traceback (most recent call last):
+        FloatingPointError: The loss became nan at step 1 of epoch 1 (step 1 of
+        the run). ...
     """
 
     def __init__(self):
@@ -53,7 +62,7 @@ class StopOnNaN(keras.callbacks.Callback):
                 self._stop(f"The weight {variable.path!r} became NaN or inf")
 
     def _stop(self, what):
-        # A variable of several replicas is no number by itself.
+        # A variable of several replicas cannot be cast to a number directly.
         step = ops.convert_to_numpy(self.model.optimizer.iterations)
         raise FloatingPointError(
             f"{what} at step {self.step} of epoch {self.epoch + 1} (step "

@@ -11,51 +11,51 @@ _POOLINGS = ("avg", "max", "token")
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
 class BackboneEncoder(keras.Model):
-    """Makes an encoder of a backbone: scales its images, pools its features.
+    """Turns a backbone into an encoder: scales images and pools features.
 
-    The backbone is any model or layer from images to a feature map, a sequence
-    of tokens, or a vector: of `keras.applications`, KerasHub, KerasCV, or
-    one's own. It is trained, saved and loaded with the encoder.
+    The backbone is any model or layer that maps images to a feature map, a
+    sequence of tokens, or a vector: from `keras.applications`, KerasHub,
+    KerasCV, or your own. It is trained, saved and loaded with the encoder.
 
     Args:
         backbone: `keras.layers.Layer`, often a `keras.Model`, that takes
-            images (B, H, W, C), channels last, and gives (B, H', W', F),
+            images (B, H, W, C), channels last, and returns (B, H', W', F),
             (B, T, F) or (B, F); or a dictionary of these.
-        endpoint: String or None: which features. A key of the dictionary that
-            the backbone gives; a key of its `pyramid_outputs` (KerasHub) or
-            `pyramid_level_inputs` (KerasCV), such as `"P4"`; or, in a
-            functional model, the name of a layer. What lies behind that layer
-            is saved but not trained. None is the backbone's output. Defaults
-            to None.
-        pooling: `"avg"` or `"max"` over places or tokens; or `"token"`, the
-            first of a sequence, where that is a class token, as in ViT. Of no
-            effect on a backbone that gives (B, F). Defaults to `"avg"`, where
-            a sequence's class token counts like the others.
-        input_scaling: What the backbone wants for the [0, 1] that the encoder
-            takes. Defaults to (0, 1). One of
+        endpoint: String or `None`, which features to use: a key of the
+            dictionary that the backbone returns; a key of its
+            `pyramid_outputs` (KerasHub) or `pyramid_level_inputs` (KerasCV),
+            such as `"P4"`; or, in a functional model, the name of a layer.
+            Layers after that one are saved but not trained. `None` is the
+            backbone's output. Defaults to `None`.
+        pooling: `"avg"` or `"max"` over positions or tokens; or `"token"`, the
+            first token of a sequence, where that is a class token, as in ViT.
+            Ignored if the backbone returns (B, F). Defaults to `"avg"`, which
+            treats a class token like any other.
+        input_scaling: The input range of the backbone, to which the encoder
+            scales images in [0, 1]. Defaults to (0, 1). One of
 
-            - a pair (low, high), to which [0, 1] is stretched: `(0, 255)` for
-              a backbone with a rescaling layer of its own, as EfficientNet,
-              ConvNeXt and MobileNetV3 of `keras.applications` have by default
-              and KerasCV's with `include_rescaling=True`; `(-1, 1)`;
-            - a dictionary with `"mean"` and `"deviation"`, numbers or one for
-              each channel, of images in [0, 1];
+            - a pair (low, high), to which [0, 1] is mapped: `(0, 255)` for a
+              backbone with its own rescaling layer, as EfficientNet, ConvNeXt
+              and MobileNetV3 of `keras.applications` have by default and
+              KerasCV's with `include_rescaling=True`; `(-1, 1)`;
+            - a dictionary with `"mean"` and `"deviation"` of images in [0, 1],
+              each a number or one number per channel;
             - `"tf"`, `"torch"` or `"caffe"`, as
               `keras.applications.imagenet_utils.preprocess_input` calls them:
               (-1, 1); ImageNet's mean and deviation; and, for the weights of
               ResNet50 and VGG in `keras.applications`, blue, green, red in
-              [0, 255] less the mean.
-        **kwargs: Of `keras.Model`. The `dtype` is that of scaling and pooling
-            and defaults to float32 under every global policy; the backbone has
-            its own.
+              [0, 255] minus the mean.
+        **kwargs: Arguments of `keras.Model`. The `dtype` is that of scaling
+            and pooling and defaults to float32 under every global policy; the
+            backbone has its own.
 
     Attributes:
-        feature_dim: F once built, before that None.
+        feature_dim: F, or `None` before the encoder is built.
         value_range: (0, 1), the range of the images that it takes.
 
     Call arguments:
-        images: Float tensor (B, H, W, C) in [0, 1].
-        training: Whether the backbone is in training mode.
+        images: Float tensor (B, H, W, C) in [0, 1]. For integers see `ResNet`.
+        training: Boolean, whether the backbone is in training mode.
 
     Returns:
         Representations h, float32 tensor (B, F).
@@ -63,8 +63,8 @@ class BackboneEncoder(keras.Model):
     Raises:
         TypeError: If the backbone is not a layer, or images are integers.
         ValueError: If an argument is out of its range, there is no such
-            endpoint, or the features are none of the above. Known when a
-            functional backbone is given; of other backbones at `build`.
+            endpoint, or the features have another shape: in the constructor
+            for a functional backbone, otherwise in `build`.
 
     Example:
         >>> import keras
@@ -78,8 +78,8 @@ class BackboneEncoder(keras.Model):
         >>> tuple(encoder(keras.random.uniform((4, 32, 32, 3))).shape)
         (4, 576)
 
-    Batch norm in a backbone normalizes as the backbone was made to: by the
-    batch of each replica, unless its layers say `synchronized=True`.
+    Batch norm in a backbone keeps its own settings: it uses the statistics of
+    each replica's batch, unless its layers have `synchronized=True`.
     """
 
     value_range = (0, 1)
@@ -114,8 +114,8 @@ class BackboneEncoder(keras.Model):
         self.pooling = pooling
         self.input_scaling = input_scaling
         self._scaling = Scaling.of(input_scaling)
-        # In a box, out of Keras's sight: what is trained is the part up to
-        # the endpoint, and no weight is counted twice.
+        # Hidden from Keras, so that only the part up to the endpoint is
+        # trained and no weight is counted twice.
         self._box = _Box(backbone)
         self._features = _up_to(backbone, endpoint)
         self._built_on = None
@@ -125,17 +125,17 @@ class BackboneEncoder(keras.Model):
 
     @property
     def backbone(self):
-        """The backbone as it was given, whole."""
+        """The whole backbone, as passed to the constructor."""
         return self._box.content
 
     @property
     def input_shape(self):
-        """The shape that the encoder was built on, as functional models say."""
+        """The shape that the encoder was built on, with the batch axis."""
         return self._built_on
 
     @property
     def output_shape(self):
-        """(None, F), or None as long as it is not known."""
+        """(None, F), or None before the encoder is built."""
         return (None, self.feature_dim) if self.feature_dim else None
 
     def build(self, input_shape):
@@ -146,8 +146,8 @@ class BackboneEncoder(keras.Model):
         h = self.call(images)
         if h.shape[-1] is None:
             raise ValueError(
-                f"The backbone {self.backbone.name!r} must give features of a "
-                f"known size F. Received: features that pool to {h.shape}."
+                f"The backbone {self.backbone.name!r} must return features of "
+                f"a known size F. Received: features that pool to {h.shape}."
             )
         self._built_on = tuple(input_shape)
         self.feature_dim = h.shape[-1]
@@ -159,26 +159,26 @@ class BackboneEncoder(keras.Model):
             images = dict.fromkeys(self._features.input, images)
         features = self._features(images, training=training)
         features = self._choose(features)
-        # In float32 also where the backbone computes in half precision.
+        # In float32, even if the backbone computes in half precision.
         return self._pool(ops.cast(features, self.compute_dtype))
 
     def _choose(self, features):
-        """One tensor of what the backbone gives."""
+        """The one tensor to use of what the backbone returns."""
         if isinstance(features, dict):
             if self.endpoint not in features:
                 raise _no_endpoint(self.backbone, self.endpoint, features)
             return features[self.endpoint]
         if not hasattr(features, "shape"):
             raise ValueError(
-                "The backbone must give one tensor, or a dictionary to choose "
-                f"an `endpoint` from. Received: {len(features)} tensors from "
-                f"{self.backbone.name!r}."
+                "The backbone must return one tensor, or a dictionary to "
+                f"choose an `endpoint` from. Received: {len(features)} tensors "
+                f"from {self.backbone.name!r}."
             )
         if self.endpoint is not None and self._features is self.backbone:
             raise ValueError(
-                "`endpoint` takes a functional model, or a backbone that gives "
-                f"a dictionary. Received: endpoint={self.endpoint!r}, while "
-                f"{self.backbone.name!r} is neither."
+                "`endpoint` needs a functional model, or a backbone that "
+                f"returns a dictionary. Received: endpoint={self.endpoint!r}, "
+                f"while {self.backbone.name!r} is neither."
             )
         return features
 
@@ -189,7 +189,7 @@ class BackboneEncoder(keras.Model):
             return features
         if rank not in ((3,) if self.pooling == "token" else (3, 4)):
             raise ValueError(
-                f"pooling={self.pooling!r} takes features (B, T, F)"
+                f"pooling={self.pooling!r} needs features (B, T, F)"
                 f"{'' if self.pooling == 'token' else ' or (B, H, W, F)'}. "
                 f"Received: features of shape {tuple(features.shape)} from "
                 f"{self.backbone.name!r}, endpoint={self.endpoint!r}."
@@ -228,7 +228,7 @@ class BackboneEncoder(keras.Model):
 
 
 class _Box:
-    """Holds a layer where Keras does not look for layers."""
+    """Holds a layer without Keras tracking it."""
 
     def __init__(self, content):
         self.content = content
@@ -241,20 +241,20 @@ def _is_functional(layer):
 
 
 def _up_to(backbone, endpoint):
-    """The part of a functional backbone that ends in the endpoint."""
+    """The part of a functional backbone up to the endpoint."""
     if not _is_functional(backbone):
-        return backbone  # Known when it is built.
+        return backbone  # The endpoint is checked in `build`.
     if len(backbone.inputs) != 1:
         raise ValueError(
-            "A backbone must take images and nothing else. Received: "
+            "A backbone must take one input, the images. Received: "
             f"{backbone.name!r} with the inputs "
             f"{[x.name for x in backbone.inputs]}."
         )
     inputs, outputs = backbone.inputs[0], backbone.outputs[0]
     if not isinstance(backbone, keras.Sequential):
-        # With the names, where it has them.
+        # With their names, if they have any.
         inputs, outputs = backbone.input, backbone.output
-    # KerasHub gives the tensor of each level, KerasCV the name of its layer.
+    # KerasHub has the tensor of each level, KerasCV the name of its layer.
     tensors = dict(getattr(backbone, "pyramid_outputs", {}))
     if isinstance(outputs, dict):
         tensors.update(outputs)

@@ -10,15 +10,15 @@ def conv2d(filters, kernel_size, strides=1, **kwargs):
         filters: Positive integer, number of output channels.
         kernel_size: Positive odd integer.
         strides: Positive integer. With 1 the padding is "same". With more it
-            is "valid", and the caller pads `(kernel_size - 1) // 2` on every
-            side first: "same" would pad an even-sized image on one side only.
+            is "valid", and the caller first pads `(kernel_size - 1) // 2` on
+            every side: "same" would pad an even-sized image on one side only.
         **kwargs: Further arguments of `keras.layers.Conv2D`.
     """
     config = {
         "padding": "same" if strides == 1 else "valid",
         "use_bias": False,
-        # A new object for every layer: an initializer gives the same numbers
-        # again whenever it is asked for the same shape.
+        # A new object for every layer: an initializer returns the same values
+        # whenever it is called with the same shape.
         "kernel_initializer": keras.initializers.VarianceScaling(
             scale=1.0, mode="fan_in", distribution="truncated_normal"
         ),

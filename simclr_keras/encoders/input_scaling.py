@@ -1,4 +1,4 @@
-"""What other people's backbones want for images in [0, 1]."""
+"""Scaling of images in [0, 1] to what a backbone takes."""
 
 import typing
 
@@ -9,9 +9,9 @@ class Scaling(typing.NamedTuple):
     """x -> (x - mean) / deviation, channel by channel.
 
     Attributes:
-        mean, deviation: Tuples of one number for all channels, or of one for
-            each, for images in [0, 1].
-        reverse: Whether the channels are reversed before, RGB to BGR.
+        mean, deviation: Tuples of one number for all channels, or of one
+            number per channel, for images in [0, 1].
+        reverse: Boolean, whether to reverse the channels first, RGB to BGR.
     """
 
     mean: tuple
@@ -20,7 +20,7 @@ class Scaling(typing.NamedTuple):
 
     @classmethod
     def of(cls, input_scaling):
-        """What the argument of `BackboneEncoder` says.
+        """The scaling that `BackboneEncoder`'s argument stands for.
 
         Args:
             input_scaling: As in `BackboneEncoder`.
@@ -29,7 +29,7 @@ class Scaling(typing.NamedTuple):
             A `Scaling`.
 
         Raises:
-            ValueError: If it is none of the forms.
+            ValueError: If the argument has none of the documented forms.
         """
         wanted = input_scaling
         if isinstance(wanted, str) and wanted in _NAMED:
@@ -56,7 +56,7 @@ class Scaling(typing.NamedTuple):
         for numbers in (self.mean, self.deviation):
             if channels is not None and len(numbers) not in (1, channels):
                 raise ValueError(
-                    "`input_scaling` must hold one number for each channel. "
+                    "`input_scaling` must hold one number per channel. "
                     f"Received: {numbers} for images of {channels} channels."
                 )
         if self.reverse:

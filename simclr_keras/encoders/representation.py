@@ -1,4 +1,4 @@
-"""What an encoder must give."""
+"""The shape of what an encoder returns."""
 
 
 def check_representations(shape):

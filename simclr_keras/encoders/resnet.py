@@ -46,15 +46,16 @@ class ResNet(keras.Model):
             has `filters * se_ratio` channels, at least 1. Defaults to 0.
         stem: "imagenet", a 7x7 convolution with stride 2 and a 3x3 max pool
             with stride 2, or "cifar", a 3x3 convolution with stride 1 and no
-            pool, for images of some 32 pixels (as SimCLR on CIFAR-10).
+            pool, for images of about 32 pixels (as SimCLR on CIFAR-10).
             Defaults to "imagenet".
         input_shape: Tuple (H, W, C); H and W may be `None`, C may not.
             Defaults to (None, None, 3).
         synchronized: Boolean or `None`: whether batch norm shares statistics
-            between the replicas of `tf.distribute`, as the paper does so that
-            local statistics cannot give positive pairs away (Section 2.2).
+            between the replicas of `tf.distribute`, as in the paper, so that
+            local statistics cannot reveal positive pairs (Section 2.2).
             Defaults to `None`: yes on the TensorFlow backend; no on others,
-            where it cannot be asked for and a batch is the global one anyway.
+            where Keras does not support it and a batch is the global one
+            anyway.
         name: String, name of the model.
         dtype: String or `keras.DTypePolicy` of all layers. Defaults to
             `None`, the global policy.
@@ -64,14 +65,16 @@ class ResNet(keras.Model):
         endpoints: Dict of Keras tensors, `initial_conv` (before its batch
             norm), `initial_max_pool`, `block_group1` to `block_group4` and
             `final_avg_pool`. `keras.Model(encoder.input, encoder.endpoints)`
-            gives them all.
+            returns them all.
         image_shape: The tuple given as `input_shape`. As in every Keras
             model, the attribute `input_shape` has the batch axis too.
         value_range: (0, 1), the range of the images that it takes.
 
     Call arguments:
         inputs: Float tensor (B, H, W, C) in [0, 1]; no mean or standard
-            deviation subtracted.
+            deviation subtracted. Integers are refused, but a
+            `keras.Sequential` or functional model around the encoder casts
+            them to floats first: give it a `keras.layers.Rescaling(1 / 255)`.
         training: Boolean, whether batch norm uses the batch's statistics.
 
     Returns:
@@ -81,7 +84,7 @@ class ResNet(keras.Model):
 
     Raises:
         ValueError: If an argument is outside the range given above.
-        TypeError: If one is of another type.
+        TypeError: If an argument has the wrong type, or images are integers.
 
     Example:
         from simclr_keras.encoders import ResNet
@@ -119,9 +122,10 @@ class ResNet(keras.Model):
         image_shape = _check_input_shape(input_shape)
         distribution.synchronizes(synchronized)
         if set(kwargs) - {"trainable"}:
-            # Keras would drop what a functional model does not know.
+            # Keras would ignore what a functional model does not know.
             raise TypeError(
-                "`ResNet` received arguments it does not know. Received: "
+                "`ResNet` takes no other keyword arguments than those in its "
+                "docstring. Received: "
                 f"{sorted(set(kwargs) - {'trainable'})}."
             )
         policy = keras.dtype_policies.get(dtype)
@@ -149,8 +153,8 @@ class ResNet(keras.Model):
         h = keras.layers.GlobalAveragePooling2D(
             data_format="channels_last",
             name="final_avg_pool",
-            # The mean is taken in float32 in any case; rounding it to the 8
-            # bits of bfloat16 would cost precision and save nothing.
+            # Keras computes the mean in float32 in any case; rounding it to
+            # bfloat16 would cost precision and save nothing.
             dtype=_at_least_float32(policy),
         )(x)
         endpoints["final_avg_pool"] = h
@@ -167,8 +171,8 @@ class ResNet(keras.Model):
         self.synchronized = synchronized
         self._endpoints = endpoints
 
-    # Both before Keras casts to float32: the call with tensors, and with
-    # Keras tensors.
+    # Checked before Keras casts to float32, in calls with tensors and in calls
+    # with Keras tensors.
     def call(self, inputs, training=None, mask=None, **kwargs):
         check_floats(inputs)
         return super().call(inputs, training=training, mask=mask, **kwargs)
@@ -179,7 +183,7 @@ class ResNet(keras.Model):
 
     @property
     def endpoints(self):
-        # A plain dict, without the wrapping that Keras gives to attributes.
+        # A plain dict, as Keras wraps those that are attributes.
         return dict(self._endpoints)
 
     def get_config(self):
@@ -196,32 +200,32 @@ class ResNet(keras.Model):
 
 
 def ResNet18(**kwargs):  # noqa: N802
-    """`ResNet` of depth 18; takes its other arguments by keyword."""
+    """`ResNet` of depth 18. Takes the other arguments by keyword."""
     return ResNet(depth=18, **kwargs)
 
 
 def ResNet34(**kwargs):  # noqa: N802
-    """`ResNet` of depth 34; takes its other arguments by keyword."""
+    """`ResNet` of depth 34. Takes the other arguments by keyword."""
     return ResNet(depth=34, **kwargs)
 
 
 def ResNet50(**kwargs):  # noqa: N802
-    """`ResNet` of depth 50; takes its other arguments by keyword."""
+    """`ResNet` of depth 50. Takes the other arguments by keyword."""
     return ResNet(depth=50, **kwargs)
 
 
 def ResNet101(**kwargs):  # noqa: N802
-    """`ResNet` of depth 101; takes its other arguments by keyword."""
+    """`ResNet` of depth 101. Takes the other arguments by keyword."""
     return ResNet(depth=101, **kwargs)
 
 
 def ResNet152(**kwargs):  # noqa: N802
-    """`ResNet` of depth 152; takes its other arguments by keyword."""
+    """`ResNet` of depth 152. Takes the other arguments by keyword."""
     return ResNet(depth=152, **kwargs)
 
 
 def ResNet200(**kwargs):  # noqa: N802
-    """`ResNet` of depth 200; takes its other arguments by keyword."""
+    """`ResNet` of depth 200. Takes the other arguments by keyword."""
     return ResNet(depth=200, **kwargs)
 
 
@@ -295,7 +299,7 @@ def _check_ratio(name, value):
         )
     if not 0 <= value <= 1:
         raise ValueError(
-            f"`{name}` must lie in [0, 1]; 0 leaves it out. "
+            f"`{name}` must lie in [0, 1]; 0 turns it off. "
             f"Received: {name}={value!r}."
         )
 

@@ -19,7 +19,7 @@ from simclr_keras.encoders.squeeze_excitation import SqueezeExcitation
 
 @dataclasses.dataclass(frozen=True)
 class BlockOptions:
-    """What all the blocks of one encoder have in common; see `ResNet`."""
+    """What all blocks of an encoder have in common; see `ResNet`."""
 
     sk_ratio: float = 0.0
     se_ratio: float = 0.0
@@ -36,7 +36,7 @@ def basic_block(x, filters, strides, project, options, name):
         strides: 1 or 2, of the first convolution.
         project: Boolean, whether the shortcut is a convolution, as it must be
             where the shape changes.
-        options: `BlockOptions`; `sk_ratio` matters to the shortcut only.
+        options: `BlockOptions`; `sk_ratio` affects the shortcut only.
         name: String, prefix of the layers' names.
 
     Returns:
@@ -83,7 +83,7 @@ def bottleneck_block(x, filters, strides, project, options, name):
 
 
 def conv(x, filters, kernel_size, strides, options, name):
-    """Convolution; a strided one is padded alike on all sides first."""
+    """Convolution; with strides, padded equally on all sides first."""
     padding = (kernel_size - 1) // 2
     if strides > 1 and padding:
         x = keras.layers.ZeroPadding2D(
@@ -125,8 +125,8 @@ def conv_bn(
 def _projection(x, filters, strides, options, name):
     name = f"{name}_shortcut"
     if options.sk_ratio > 0:
-        # ResNet-D: a strided 1x1 would skip three pixels of four, so average
-        # them first. An odd-sized image gets a row and a column of zeros.
+        # ResNet-D: a strided 1x1 would skip three pixels out of four, so they
+        # are averaged first. An odd-sized image gets a row and column of zeros.
         if strides > 1:
             x = keras.layers.ZeroPadding2D(
                 ((0, 1), (0, 1)),
@@ -149,7 +149,7 @@ def _projection(x, filters, strides, options, name):
 def _join(x, shortcut, filters, options, name):
     if options.se_ratio > 0:
         x = SqueezeExcitation(
-            # Of the block's filters, before a bottleneck's expansion.
+            # Of the block's filters, before a bottleneck expands them.
             max(1, int(filters * options.se_ratio)),
             name=f"{name}_se",
             dtype=options.dtype,

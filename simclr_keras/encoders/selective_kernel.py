@@ -1,4 +1,4 @@
-"""Selective kernels: a 3x3 convolution in two streams, mixed by attention."""
+"""Selective kernels: two 3x3 convolutions, mixed by attention."""
 
 import keras
 from keras import ops
@@ -9,30 +9,30 @@ from simclr_keras.encoders.convolution import conv2d
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
 class SelectiveKernelConv2D(keras.layers.Layer):
-    """3x3 convolution in two streams that each image weighs for itself.
+    """Two 3x3 convolutions, mixed channel by channel with attention.
 
-    One 3x3 convolution to `2 * filters` channels, batch norm and ReLU give two
-    streams `u_1`, `u_2`. Their sum, pooled over the image, decides for each
-    channel how much of either goes through:
+    One 3x3 convolution to `2 * filters` channels, batch norm and ReLU produce
+    two streams `u_1`, `u_2`. Their sum, pooled over the image, determines the
+    weight of each stream in each channel:
 
         [l_1, l_2] = W_2 relu(BN(W_1 mean_{H,W}(u_1 + u_2)))
         output = a * u_1 + (1 - a) * u_2,    a = softmax([l_1, l_2])_1
 
-    Both streams are 3x3, where the paper on selective kernels has a 3x3 and a
-    5x5: so the published SimCLRv2 models have it.
+    Differs from the paper on selective kernels, which has a 3x3 and a 5x5
+    stream: in the published SimCLRv2 models both are 3x3.
 
     Args:
         filters: Positive integer, number of output channels.
-        strides: 1 or 2. With 2 the input is zero-padded by one pixel a side.
-            Defaults to 1.
+        strides: 1 or 2. With 2 the input is zero-padded by one pixel on every
+            side. Defaults to 1.
         sk_ratio: Float in (0, 1]; the attention's hidden layer has
             `max(int(filters * sk_ratio), min_dim)` channels. Defaults to
             0.0625, that of the published SimCLRv2 models.
-        min_dim: Positive integer, least width of the hidden layer. Defaults
+        min_dim: Positive integer, minimum width of the hidden layer. Defaults
             to 32.
-        synchronized: Boolean or `None`: batch norm statistics over all
-            replicas of `tf.distribute`. Defaults to `None`, which means yes
-            on the TensorFlow backend.
+        synchronized: Boolean or `None`: whether batch norm uses statistics
+            over all replicas of `tf.distribute`. Defaults to `None`: yes on
+            the TensorFlow backend, no on others.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -78,7 +78,7 @@ class SelectiveKernelConv2D(keras.layers.Layer):
         self.expand = conv2d(2 * filters, 1, name="expand", dtype=dtype)
 
     def build(self, input_shape):
-        # Only channels count here, and `call` pads what the convolution sees.
+        # Only the channels matter, as `call` may pad height and width.
         for layer, channels in (
             (self.conv, input_shape[-1]),
             (self.conv_bn, 2 * self.filters),
@@ -94,7 +94,7 @@ class SelectiveKernelConv2D(keras.layers.Layer):
         streams = self.conv(inputs)  # (B, H', W', 2 filters)
         streams = ops.relu(self.conv_bn(streams, training=training))
 
-        # Pooled first and added then: the same sum, on 1x1 maps.
+        # Pooling first gives the same sum, and adds 1x1 maps only.
         pooled = ops.mean(streams, axis=(1, 2), keepdims=True)
         pooled = ops.add(*ops.split(pooled, 2, axis=-1))  # (B, 1, 1, filters)
         hidden = self.reduce_bn(self.reduce(pooled), training=training)
@@ -102,7 +102,7 @@ class SelectiveKernelConv2D(keras.layers.Layer):
 
         stream_1, stream_2 = ops.split(streams, 2, axis=-1)
         logit_1, logit_2 = ops.split(logits, 2, axis=-1)
-        # A softmax over two is the sigmoid of their difference.
+        # A softmax over two logits is the sigmoid of their difference.
         attention = ops.sigmoid(logit_1 - logit_2)
         return stream_2 + attention * (stream_1 - stream_2)
 

@@ -1,4 +1,4 @@
-"""Squeeze and excitation: channels weighed by what the whole image holds."""
+"""Squeeze and excitation: channel weights from the whole image."""
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from simclr_keras.encoders.convolution import conv2d
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
 class SqueezeExcitation(keras.layers.Layer):
-    """Multiplies every channel by a factor that the pooled image decides.
+    """Multiplies each channel by a factor computed from the pooled image.
 
         output = x * sigmoid(W_2 relu(W_1 mean_{H,W}(x) + b_1) + b_2)
 
@@ -38,7 +38,7 @@ class SqueezeExcitation(keras.layers.Layer):
         self.reduce = conv2d(
             hidden_dim, 1, use_bias=True, name="reduce", dtype=self.dtype_policy
         )
-        self.expand = None  # As wide as the input, so made in `build`.
+        self.expand = None  # As wide as the input, so created in `build`.
 
     def build(self, input_shape):
         pooled_shape = (input_shape[0], 1, 1, input_shape[-1])

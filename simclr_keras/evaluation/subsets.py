@@ -1,4 +1,4 @@
-"""Small labelled subsets with the same number of images in each class."""
+"""Parts of a labelled set that hold every class in its proportion."""
 
 import numpy as np
 
@@ -51,3 +51,23 @@ def class_balanced_subset(labels, num_per_class, seed=0):
         # Permuted whole, so that the draws of one seed are nested.
         chosen.append(generator.permutation(members)[:num_per_class])
     return np.concatenate(chosen)
+
+
+def validation_split(labels, fraction, seed=0):
+    """Holds out a part of each class.
+
+    Args:
+        labels: Integer array (N,).
+        fraction: Float in (0, 1), the part of each class, rounded down to
+            whole images.
+        seed: Integer, draws the images. Defaults to 0.
+
+    Returns:
+        Boolean array (N,), True for the images that are held out.
+    """
+    generator = np.random.default_rng(seed)
+    is_validation = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        is_validation[members[: int(fraction * len(members))]] = True
+    return is_validation

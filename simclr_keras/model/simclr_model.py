@@ -5,20 +5,20 @@ import itertools
 import keras
 from keras import ops
 
-from simclr_keras import distribution, keras_private, metrics
+from simclr_keras import distribution, metrics
 from simclr_keras.augmentation import as_augmentation
 from simclr_keras.augmentation.contract import fold_key
 from simclr_keras.augmentation.random_image_layer import (
     standardize_value_range,
 )
 from simclr_keras.encoders.representation import check_representations
-from simclr_keras.losses import ContrastiveLoss, NTXentLoss
 from simclr_keras.model import batch as batches
 from simclr_keras.model import checks
 from simclr_keras.model.batch import IMAGE, LABEL
-from simclr_keras.model.tracing import trace
+from simclr_keras.model.building import BuildsAndSaves
+from simclr_keras.model.checked_methods import CheckedMethods
+from simclr_keras.model.state import State
 from simclr_keras.model.train_step import TrainStep
-from simclr_keras.model.value_watch import TellOfValues, ValueWatch
 from simclr_keras.projection_head import ProjectionHead
 
 # The seed of the views in `evaluate`.
@@ -26,13 +26,15 @@ _EVALUATION_SEED = 0
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
-class SimCLRModel(TrainStep, keras.Model):
+class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
     """Trains an encoder by telling views of one image from those of others.
 
     A step augments every image twice, passes both views through the encoder
     and the projection head as one batch of 2N, and compares the projections by
     the loss. What stays is the encoder: `model(images)` and `model.predict`
-    give its representations.
+    give its representations. Each part of a step is a method that a subclass
+    may override alone: `make_views`, `encode`, `project`, `contrastive_loss`
+    and `update_metrics`.
 
     Everything that `fit` does works: callbacks, mixed precision, validation,
     `steps_per_execution`, `run_eagerly`, `jit_compile`, and on TensorFlow
@@ -45,8 +47,9 @@ class SimCLRModel(TrainStep, keras.Model):
             `ProjectionHead()`. Defaults to None.
         augmentation: Layer that makes a random view of each image, in the
             range of the images, such as `SimCLRAugmentation` or a
-            `keras.Sequential` of image layers. None if the batches hold views
-            already. Defaults to None.
+            `keras.Sequential` of image layers; or a list with a layer for each
+            view, of which there may be more than two. None if the batches hold
+            views already. Defaults to None.
         num_classes: Number of classes of a linear probe, trained on the
             representations beside the encoder, without a gradient into it; the
             batches must be labelled. None is no probe. Defaults to None.
@@ -67,17 +70,19 @@ class SimCLRModel(TrainStep, keras.Model):
     `fit` and `evaluate` take, as an array, a `tf.data.Dataset` or a
     `PyDataset`: images; `(images, labels)`; a dictionary with `"image"` and
     optionally `"label"`; or, augmented by the user, a dictionary with
-    `"view_1"` and `"view_2"` and optionally `"label"`. They log `loss`, the
-    contrastive loss, without the probe's; `contrastive_accuracy` and
-    `contrastive_entropy` (see `simclr_keras.metrics`); and with a probe
+    `"view_1"`, `"view_2"` and so on, and optionally `"label"`. They log
+    `loss`, the contrastive loss, without the probe's; `contrastive_accuracy`
+    and `contrastive_entropy` (see `simclr_keras.metrics`); and with a probe
     `probe_loss` and `probe_accuracy`, on augmented images in `fit` and on the
     images themselves in `evaluate`. `evaluate` compares augmented views too,
-    the same ones each time, with batch norm in inference mode.
+    with batch norm in inference mode; an image's views there follow from its
+    index in the whole evaluation, the same ones each time.
 
-    On TensorFlow a batch with a wrong value (NaN, out of range, not a class)
-    stops the step before it reaches the weights, unless XLA compiles the step,
-    which leaves such checks out: `jit_compile=True`, and Keras's default on a
-    machine with a GPU. What `fit` can look at beforehand is checked always.
+    Wrong values (NaN, out of range, not a class) raise an error. Arrays are
+    looked at before the first step. Datasets are looked at as they pass, never
+    beforehand: on TensorFlow without XLA a wrong batch stops the step before it
+    reaches the weights, elsewhere `fit` ends after the first batch or at the
+    end of the epoch. Floats in [0, 1] in a wider range are warned of.
 
     Metrics given to `compile` are called as the loss is, with the projections
     of first and second views.
@@ -162,7 +167,7 @@ class SimCLRModel(TrainStep, keras.Model):
             self.probe_accuracy = keras.metrics.SparseCategoricalAccuracy(
                 name="probe_accuracy"
             )
-        self._state = _State(self.value_range, num_classes)
+        self._state = State(self.value_range, num_classes)
         if encoder.built and isinstance(encoder, keras.Model):
             self._build_on(getattr(encoder, "output_shape", None))
 
@@ -447,36 +452,6 @@ class SimCLRModel(TrainStep, keras.Model):
         checks.check_dtype(images.dtype, self.value_range)
         self._state.watch.look({IMAGE: images})
 
-    def _check_data(
-        self, x, y, batch_size=None, num_steps=None, validation_split=0.0
-    ):
-        """Refuses what can be told without reading a dataset."""
-        description = batches.describe(x, y)
-        if description is None:
-            return
-        batch = batches.unpack(*description)
-        checks.check_description(batch, self.value_range, self.num_classes)
-        if hasattr(x, "element_spec"):
-            return
-        arrays = batches.unpack(x, y)
-        count = len(batches.images_of(arrays))
-        num_train = int(count * (1 - validation_split))
-        for part, steps in ((num_train, num_steps), (count - num_train, None)):
-            checks.check_remainder(
-                part,
-                batch_size or 32,
-                # Only TensorFlow's models have strategies.
-                distribution.num_replicas(
-                    getattr(self, "distribute_strategy", None)
-                ),
-                steps,
-            )
-        self._check_arrays(arrays)
-
-    def _check_arrays(self, batch):
-        if checks.check_arrays(batch, self.value_range, self.num_classes):
-            self._state.watch.warn_of_scaled_images()
-
     # --- Building and saving -------------------------------------------------
     def _build_on(self, representation_shape):
         """Builds what follows the encoder, as soon as its output is known."""
@@ -493,144 +468,6 @@ class SimCLRModel(TrainStep, keras.Model):
         )
         self.built = True
 
-    def build(self, input_shape):
-        """Makes all variables.
-
-        Args:
-            input_shape: Shape (B, H, W, C) of the images, or a dictionary of
-                shapes as `fit` takes one of images.
-        """
-        shape = input_shape
-        if isinstance(shape, dict):
-            shape = batches.images_of(shape)
-        self._state.image_shape = (None, *tuple(shape)[1:])
-        if not self.is_complete():
-            # By a symbolic call: few layers of users' own build what is in
-            # them without one, or have a `compute_output_shape`.
-            trace(self._trace_inference, self._image_symbol())
-
-    def _trace_inference(self, images):
-        h = self._encode_and_build(self._prepare(images), False)
-        return self.project(h, False)
-
-    def _image_symbol(self):
-        return keras.KerasTensor(self._state.image_shape, "float32")
-
-    def is_complete(self):
-        """Whether all variables are there, the optimizer's included."""
-        return self._has_all_but_slots() and (
-            self.optimizer is None or self.optimizer.built
-        )
-
-    def _has_all_but_slots(self):
-        if not self.built or self._state.has_new_metrics:
-            return False
-        # Some layers are never built: those that no step calls, and a
-        # `keras.Sequential` whose layers are called one by one.
-        return self._state.is_traced or all(
-            layer.built
-            for layer in keras_private.flatten_layers(self)
-            if not isinstance(layer, keras.Sequential) or layer.weights
-        )
-
-    def complete(self, x, y=None):
-        """Makes the variables that are missing, by a step on shapes alone.
-
-        Args:
-            x, y: Tensors, or `keras.KerasTensor`s, of a batch as `fit` takes
-                one.
-        """
-        x, y = keras.tree.map_structure(_symbol, (x, y))
-        with distribution.scope(getattr(self, "distribute_strategy", None)):
-            if not self._has_all_but_slots():
-                trace(self._trace_step, x, y)
-                self._state.has_new_metrics = False
-                self._state.is_traced = True
-                self.built = True
-            if self.optimizer is not None and not self.optimizer.built:
-                self.optimizer.build(self.trainable_variables)
-
-    def _trace_step(self, x, y):
-        return self.compute_loss(x, y, training=False)
-
-    @property
-    def variables(self):
-        # The loss's temperature, and what is counted in an evaluation, belong
-        # to the state of a step as weights do.
-        own = [*self._state.variables, *getattr(self.loss, "variables", [])]
-        return [*super().variables, *own]
-
-    def get_build_config(self):
-        if self._state.image_shape is None:
-            return super().get_build_config()
-        return {"input_shape": self._state.image_shape}
-
-    def export(self, filepath, *args, **kwargs):
-        if self._state.image_shape is not None:
-            # Keras exports by the shapes of a call.
-            self.build(self._state.image_shape)
-            self(self._image_symbol())
-        return super().export(filepath, *args, **kwargs)
-
-    # --- Keras's methods -----------------------------------------------------
-    def compile(
-        self,
-        optimizer="rmsprop",
-        loss=None,
-        loss_weights=None,
-        metrics=None,
-        weighted_metrics=None,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile="auto",
-        auto_scale_loss=True,
-    ):
-        loss = NTXentLoss() if loss is None else loss
-        checks.check_loss(loss)
-        checks.check_metrics(metrics)
-        for name, value in (
-            ("loss_weights", loss_weights),
-            ("weighted_metrics", weighted_metrics),
-        ):
-            if value is not None:
-                raise ValueError(
-                    f"SimCLRModel takes no `{name}`: it has one loss, without "
-                    f"weights of images. Received: {name}={value!r}."
-                )
-        if isinstance(loss, ContrastiveLoss):
-            with distribution.scope(getattr(self, "distribute_strategy", None)):
-                loss.build()
-        self.may_compile = jit_compile is not False
-        self._state.compiled.clear()
-        self._state.has_new_metrics = metrics not in (None, [], {})
-        super().compile(
-            optimizer=optimizer,
-            loss=loss,
-            metrics=metrics,
-            run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution,
-            jit_compile=jit_compile,
-            auto_scale_loss=auto_scale_loss,
-        )
-
-    def compile_from_config(self, config):
-        # Keras asks this of a model with a `compile` of its own.
-        config = keras.saving.deserialize_keras_object(config)
-        self.compile(**config)
-        if self._state.image_shape is not None:
-            labels = None
-            if self.num_classes is not None or getattr(
-                self.loss, "uses_labels", False
-            ):
-                labels = keras.KerasTensor((None,), "int32")
-            if self._makes_views():
-                self.complete(self._image_symbol(), labels)
-            else:
-                view = self._image_symbol()
-                self.complete({"view_1": view, "view_2": view}, labels)
-        elif self.built:
-            self.optimizer.build(self.trainable_variables)
-
     @property
     def loss_tracker(self):
         """The metric that `loss` is logged from."""
@@ -638,143 +475,6 @@ class SimCLRModel(TrainStep, keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return self.get_metrics_result()  # `compute_loss` has updated them.
-
-    def fit(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-        validation_steps=None,
-        validation_batch_size=None,
-        validation_freq=1,
-    ):
-        if class_weight is not None or sample_weight is not None:
-            raise ValueError(
-                "SimCLRModel takes no `sample_weight` and no `class_weight`: "
-                "every view is the negative of every other."
-            )
-        num_steps = None
-        if steps_per_epoch is not None:
-            num_steps = steps_per_epoch * (epochs - initial_epoch)
-        self._check_data(x, y, batch_size, num_steps, validation_split)
-        if validation_data is not None:
-            self._check_data(
-                *keras.utils.unpack_x_y_sample_weight(validation_data)[:2],
-                validation_batch_size or batch_size,
-                validation_steps,
-            )
-        self._complete_for(x, y)
-        return super().fit(
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=self._with_own(callbacks),
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps,
-            validation_batch_size=validation_batch_size,
-            validation_freq=validation_freq,
-        )
-
-    def evaluate(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-        **kwargs,
-    ):
-        # With these, `fit` asks for what it has checked already.
-        if not kwargs:
-            self._check_data(x, y, batch_size, steps)
-            self._complete_for(x, y)
-            callbacks = self._with_own(callbacks)
-        self._state.restart()
-        return super().evaluate(
-            x,
-            y,
-            batch_size=batch_size,
-            verbose=verbose,
-            sample_weight=sample_weight,
-            steps=steps,
-            callbacks=callbacks,
-            return_dict=return_dict,
-            **kwargs,
-        )
-
-    def predict(
-        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
-    ):
-        description = batches.describe(x)
-        if description is not None:
-            images = batches.images_of(batches.unpack(description[0]))
-            checks.check_dtype(images.dtype, self.value_range)
-            if not hasattr(x, "element_spec"):
-                images = batches.images_of(batches.unpack(x))
-                self._check_arrays({IMAGE: images})
-        return super().predict(
-            x,
-            batch_size=batch_size,
-            verbose=verbose,
-            steps=steps,
-            callbacks=self._with_own(callbacks),
-        )
-
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
-        self._state.restart()
-        return super().test_on_batch(x, y, sample_weight, return_dict)
-
-    def _complete_for(self, x, y):
-        """Makes all variables before the first step, if the data says how."""
-        description = batches.describe(x, y)
-        if isinstance(x, keras.utils.PyDataset) and not self.is_complete():
-            description = keras.utils.unpack_x_y_sample_weight(x[0])[:2]
-        if description is not None:
-            batch = batches.unpack(*description)
-            images = batches.images_of(batch)
-            self._state.image_shape = (None, *tuple(images.shape)[1:])
-            if not self.is_complete():
-                self.complete(*description)
-
-    def _with_own(self, callbacks):
-        """The callbacks with that which tells of values, and directions."""
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(TellOfValues(self._state.watch))
-            return callbacks
-        callbacks = [
-            each for each in keras.tree.flatten(callbacks) if each is not None
-        ]
-        directions = {
-            metric.name: metric.direction
-            for metric in self.metrics
-            if hasattr(metric, "direction")
-        }
-        directions.update(probe_accuracy="max", probe_loss="min")
-        for each in callbacks:
-            name = str(getattr(each, "monitor", "")).removeprefix("val_")
-            if getattr(each, "mode", None) == "auto" and name in directions:
-                each.mode = directions[name]
-        # First, so that what follows saves nothing that is refused.
-        return [TellOfValues(self._state.watch), *callbacks]
 
     def get_config(self):
         config = super().get_config()
@@ -796,48 +496,6 @@ class SimCLRModel(TrainStep, keras.Model):
                 config[name], custom_objects=custom_objects
             )
         return cls(**config)
-
-
-class _State:
-    """What a model keeps besides weights; Keras saves none of it.
-
-    Its variables are part of a step's state on every backend.
-    """
-
-    def __init__(self, value_range, num_classes):
-        self.image_shape = None
-        self.has_new_metrics = False
-        self.is_traced = False
-        # By augmentation; in an attribute of the model TensorFlow would save
-        # it.
-        self.compiled = {}
-        self.watch = ValueWatch(value_range, num_classes)
-        self.evaluated = keras.Variable(
-            0, trainable=False, dtype="int32", name="images_evaluated"
-        )
-
-    @property
-    def variables(self):
-        return [self.watch.seen, self.evaluated]
-
-    def position(self):
-        """How many images came before in this evaluation."""
-        return ops.convert_to_tensor(self.evaluated)
-
-    def count(self, num_images):
-        """Counts the images of a batch, over all replicas."""
-        total = distribution.global_batch_size(num_images)
-        self.evaluated.assign(self.position() + ops.cast(total, "int32"))
-
-    def restart(self):
-        self.evaluated.assign(ops.zeros_like(self.position()))
-
-
-def _symbol(part):
-    if part is None or keras.backend.is_keras_tensor(part):
-        return part
-    dtype = keras.backend.standardize_dtype(part.dtype)
-    return keras.KerasTensor((None, *tuple(part.shape)[1:]), dtype)
 
 
 def _check_layer(name, layer):

@@ -89,7 +89,7 @@ class LARS(keras_private.OwnWeightDecay, keras.optimizers.Optimizer):
     Raises:
         ValueError: If a number is out of its range, or a string is not a
             valid regular expression.
-        TypeError: If an argument is of another type.
+        TypeError: If an argument has the wrong type.
 
     Example:
         >>> import simclr_keras

@@ -132,7 +132,7 @@ def test_backbone_with_a_named_input():
 
 
 class Identity(keras.layers.Layer):
-    """Gives what it gets, flat, so that a test can look at it."""
+    """Returns its input, flattened, so that a test can look at it."""
 
     def call(self, x):
         return ops.reshape(x, (-1, int(np.prod(x.shape[1:]))))
@@ -259,7 +259,7 @@ def test_pretrains_and_is_loaded_again(kind, tmp_path):
     np.testing.assert_array_equal(
         loaded.predict(images(), verbose=0), model.predict(images(), verbose=0)
     )
-    # The optimizer goes on where it was.
+    # The optimizer continues where it was.
     assert int(loaded.optimizer.iterations) == 2
     for model_k in (model, loaded):
         model_k.fit(views, batch_size=4, shuffle=False, verbose=0)

@@ -51,7 +51,7 @@ def narrow_cifar(depth=18, size=32, **kwargs):
 
 
 def shake(model, seed=0):
-    """Gives every variable a value of its own, gammas of 0 included."""
+    """Assigns random values to all variables, to gammas of 0 too."""
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         value = rng.uniform(0.5, 1.5, variable.shape)
@@ -499,7 +499,7 @@ def test_compiled_equals_plain(part, training):
         model = narrow_cifar(size=16, se_ratio=0.25)
     else:
         model = SelectiveKernelConv2D(4, strides=2)
-    # Of unlike brightness: images of one noise have pooled features with a
+    # Of different brightness: with equal noise, pooled features have a
     # deviation of 1/70 of their mean, and the variance of a synchronized batch
     # norm, E[x^2] - E[x]^2, then loses four digits however it is compiled.
     brightness = np.float32([0.1, 0.4, 0.7, 1.0])[:, None, None, None]

@@ -5,7 +5,7 @@ import pytest
 import scipy.optimize
 import scipy.special
 
-from simclr_keras.evaluation import linear, linear_evaluation, standardize
+from simclr_keras.evaluation import linear_evaluation, standardize
 from tests.evaluation.blobs import make_blobs
 
 
@@ -43,7 +43,7 @@ def test_minimises_the_stated_objective(l2):
     assert abs(result.accuracy - np.mean(expected == test_labels)) < 1.5 / 150
 
 
-def test_takes_the_best_of_the_values_and_the_strongest_of_equals():
+def test_takes_the_best_of_the_values_and_the_middle_one_of_equals():
     train, labels, test, test_labels = make_blobs()
     result = linear_evaluation(
         train, labels, test, test_labels, l2_values=[1e-3, 1e6, 1e-4, 0.1]
@@ -51,35 +51,16 @@ def test_takes_the_best_of_the_values_and_the_strongest_of_equals():
     tried = result.validation_accuracy
     assert list(tried) == [1e6, 0.1, 1e-3, 1e-4]
     best = max(tried.values())
-    assert result.l2 == max(l2 for l2 in tried if tried[l2] == best)
+    equals = [l2 for l2 in tried if tried[l2] == best]
+    assert result.l2 == equals[len(equals) // 2]
     assert min(tried.values()) < best
 
 
-def test_the_papers_values_are_the_default(monkeypatch):
-    monkeypatch.setattr(linear, "TOO_WEAK", 1.0)
+def test_the_papers_values_are_the_default():
     values = linear_evaluation(*make_blobs()).validation_accuracy
     assert len(values) == 45
     assert max(values) == pytest.approx(1e5)
     assert min(values) == pytest.approx(1e-6)
-
-
-def test_the_search_ends_two_values_after_the_best():
-    # Fewer images than features: the weaker the regularisation, the worse.
-    rng = np.random.default_rng(0)
-    labels = np.arange(400) % 2
-    features = rng.normal(size=(400, 200))
-    features[:, 0] += labels
-    result = linear_evaluation(
-        features[:100],
-        labels[:100],
-        features[100:],
-        labels[100:],
-        l2_values=np.logspace(2, -8, 11),
-    )
-    tried = list(result.validation_accuracy.values())
-    assert 3 <= len(tried) < 11
-    assert max(tried) - max(tried[-2:]) > 0.01
-    assert max(tried) - max(tried[-3:-1]) <= 0.01
 
 
 @pytest.mark.parametrize("per_class", [1, 2, 10])

@@ -1,11 +1,20 @@
-"""What the command line of `pretrain.py` says to mistakes."""
+"""What the command lines of the examples say to mistakes."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
+import custom_training_loop
 import pretrain
 import pytest
 import recipes
 import run_folder
-from absl import flags
+import transfer
+from absl import app, flags
 from absl.testing import flagsaver
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
 
 def run(*arguments):
@@ -13,7 +22,7 @@ def run(*arguments):
     with flagsaver.flagsaver():
         flags.FLAGS(["pretrain.py", *arguments])
         with pytest.raises(SystemExit) as stop:
-            pretrain.main(None)
+            pretrain.main(["pretrain.py"])
     return str(stop.value)
 
 
@@ -97,3 +106,30 @@ def test_a_run_goes_on_with_its_own_configuration_alone(other_run):
     assert "--temperature=0.7 (the run has 0.3)" in message
     assert "--seed" not in message
     assert "--label_draws" not in message
+
+
+@pytest.mark.parametrize("script", [custom_training_loop, pretrain, transfer])
+def test_arguments_that_are_not_flags_are_refused(script):
+    with pytest.raises(app.UsageError, match="Unexpected arguments: 3 x"):
+        script.main(["script.py", "3", "x"])
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("custom_training_loop.py", "in four ways"),
+        ("few_labels.py", "hub_module"),
+    ],
+)
+def test_help(script, message):
+    if script == "few_labels.py":
+        for package in ("tensorflow_hub", "tf_keras", "pkg_resources"):
+            pytest.importorskip(package)
+    process = subprocess.run(
+        [sys.executable, str(EXAMPLES / script), "--help"],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        text=True,
+    )
+    assert message in process.stdout
+    assert "kNN" not in process.stdout  # It does not train.

@@ -32,7 +32,7 @@ def test_a_flat_folder_of_images(tmp_path, capsys):
                 "--epochs=2",
             ]
         )
-        pretrain.main(None)
+        pretrain.main(["pretrain.py"])
     assert "No accuracies" in capsys.readouterr().out.splitlines()[-1]
     results = json.loads((folder / "results.json").read_text())
     assert results["accuracy"] == {}

@@ -75,7 +75,7 @@ def assert_follows(path, start, gradients, excluded=(False, True), **options):
             has_trust_ratio=not is_excluded,
             **options,
         )
-        # float32, a few roundings a step
+        # float32, a few roundings per step
         np.testing.assert_allclose(
             [step[i] for step in path], expected, rtol=1e-5, atol=1e-6
         )
@@ -300,7 +300,7 @@ def vision_transformer():
     return keras.Model(inputs, outputs)
 
 
-# Of those variables, the ones that are weights.
+# Its variables with a decay and a trust ratio.
 WEIGHTS = {
     "patching/kernel",
     "attention/query/kernel",
@@ -312,7 +312,7 @@ WEIGHTS = {
     "pooling/gru_cell/recurrent_kernel",
     "words/embeddings",
 }
-# Those that are none in spite of their rank.
+# Those without, in spite of their rank.
 OF_HIGH_RANK = {
     "patching/bias",
     "tokens/class_token",
@@ -359,7 +359,7 @@ def assert_masks(lars, variables_, decayed, adapted):
             has_trust_ratio=path in adapted,
             **OPTIONS_OF_ALL,
         )
-        # float32, a few roundings a step
+        # float32, a few roundings per step
         np.testing.assert_allclose(
             [step[path] for step in steps],
             expected,
@@ -394,7 +394,7 @@ def test_first_step_of_an_attention_bias_that_starts_at_0():
             if v.name == "bias":  # momentum alone, in the second step too
                 expected = 0.3 * (1 if step == 1 else 1.9)
                 np.testing.assert_allclose(moved, expected, rtol=1e-6)
-            elif step == 1:  # as long as the rate says
+            elif step == 1:  # its length depends on the rate alone
                 length = 0.3 * 0.001 * np.linalg.norm(before[v.path])
                 # float32, differences of weights a thousand times as large
                 np.testing.assert_allclose(
@@ -620,7 +620,7 @@ def test_mixed_float16_scales_the_loss():
     assert type(model.optimizer.inner_optimizer) is LARS
     losses = train(model, epochs=3)
     assert {v.dtype for v in model.weights} == {"float32"}
-    # The scale has gone out of the gradients again: float16 rounds to 5e-4.
+    # The gradients are unscaled again. float16 rounds to 5e-4.
     plain = train(classifier(optimizer()), epochs=3)
     np.testing.assert_allclose(losses, plain, rtol=0.01)
 
@@ -653,7 +653,7 @@ def test_quadratic_converges():
     target = tf.constant([[1.0, -2.0, 3.0]])
     curvature = tf.constant([[1.0, 3.0, 10.0]])
     w = keras.Variable(np.ones((1, 3), "float32"))
-    # A step is as long as the rate says, so that the rate must go to 0.
+    # The length of a step depends on the rate alone, so it must go to 0.
     lars = LARS(WarmupCosineDecay(20.0, total_steps=500))
     lars.build([w])
 

@@ -1,0 +1,127 @@
+"""Everything that training continues from, in one file."""
+
+import contextlib
+import json
+
+import h5py
+import numpy as np
+from keras import ops
+
+from simclr_keras import distribution
+
+# Beside the groups that Keras writes for the model's attributes.
+GROUP = "simclr_keras"
+
+
+def save_training_state(model, path, notes):
+    """Writes what a compiled model needs to continue its training exactly.
+
+    `model.save_weights` writes the weights and the optimizer with its
+    iterations, on which a schedule depends. It leaves out the state of the
+    `keras.random.SeedGenerator`s that layers draw with, such as dropout's.
+    They are added to the same file, which `model.load_weights` still reads.
+
+    Args:
+        model: `keras.Model`, built and compiled.
+        path: String that ends in ".weights.h5".
+        notes: Dictionary that JSON can hold, returned when it is loaded.
+    """
+    _build_optimizer(model)
+    model.save_weights(path, overwrite=True)
+    with h5py.File(path, "a") as file:
+        group = file.create_group(GROUP)
+        group["notes"] = _encode(notes)
+        group["optimizer"] = _encode(_describe(model.optimizer))
+        for number, state in enumerate(_random_states(model)):
+            group[f"random_states/{number}"] = ops.convert_to_numpy(state)
+
+
+def load_training_state(model, path):
+    """Loads what `save_training_state` wrote.
+
+    Args:
+        model: `keras.Model`, built and compiled as the one that was saved.
+        path: String.
+
+    Returns:
+        The notes, a dictionary.
+
+    Raises:
+        ValueError: If the file is not of such a model.
+    """
+    notes, optimizer, random_states = _read(path)
+    _build_optimizer(model)
+    # Keras only warns if the numbers of variables differ, and cannot tell the
+    # momentum of one optimizer from that of another.
+    if _describe(model.optimizer) != optimizer:
+        raise ValueError(
+            "The optimizer must be the one that the checkpoint was saved with, "
+            f"{_in_words(optimizer)}. Received: {path!r}, for a model with "
+            f"{_in_words(_describe(model.optimizer))}."
+        )
+    states = _random_states(model)
+    if [tuple(s.shape) for s in states] != [s.shape for s in random_states]:
+        raise ValueError(
+            "The model must have the layers that it was saved with. Received: "
+            f"{path!r}, with {len(random_states)} random generators, for a "
+            f"model with {len(states)}."
+        )
+    with _scope(model):
+        model.load_weights(path)
+        for state, value in zip(states, random_states):
+            state.assign(value)
+    return notes
+
+
+def _build_optimizer(model):
+    """Makes the slots, without which Keras skips the optimizer's state."""
+    if not model.optimizer.built:
+        with _scope(model):
+            model.optimizer.build(model.trainable_variables)
+
+
+def _scope(model):
+    strategy = distribution.strategy_of(model)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def _read(path):
+    with h5py.File(path) as file:
+        if GROUP not in file:
+            raise ValueError(
+                "A checkpoint must be a file that `Checkpoints` wrote. "
+                f"Received: {path!r}, which holds weights alone."
+            )
+        group = file[GROUP]
+        states = group.get("random_states", {})
+        return (
+            _decode(group["notes"][()]),
+            _decode(group["optimizer"][()]),
+            [states[str(number)][()] for number in range(len(states))],
+        )
+
+
+def _encode(content):
+    """JSON as bytes: all that the file holds is numbers, as in Keras's."""
+    return np.frombuffer(json.dumps(content).encode(), "uint8")
+
+
+def _decode(array):
+    return json.loads(array.tobytes())
+
+
+def _random_states(model):
+    """What a model's state holds besides weights, in a fixed order."""
+    weights = {id(weight) for weight in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
+
+
+def _describe(optimizer):
+    # mixed_float16 wraps the user's optimizer in another.
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return [type(inner).__name__, len(optimizer.variables)]
+
+
+def _in_words(description):
+    name, num_variables = description
+    return f"{name} with {num_variables} variables"

@@ -1,0 +1,209 @@
+"""Keras's methods, each with the checks that it needs beforehand."""
+
+import keras
+
+from simclr_keras import distribution
+from simclr_keras.losses import ContrastiveLoss, NTXentLoss
+from simclr_keras.model import batch as batches
+from simclr_keras.model import checks
+from simclr_keras.model.batch import IMAGE
+from simclr_keras.model.value_watch import TellOfValues
+
+
+class CheckedMethods:
+    """`compile`, `fit`, `evaluate` and `predict`, with Keras's signatures."""
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+    ):
+        loss = NTXentLoss() if loss is None else loss
+        checks.check_loss(loss)
+        checks.check_metrics(metrics)
+        for name, value in (
+            ("loss_weights", loss_weights),
+            ("weighted_metrics", weighted_metrics),
+        ):
+            if value is not None:
+                raise ValueError(
+                    f"SimCLRModel takes no `{name}`: it has one loss, without "
+                    f"weights of images. Received: {name}={value!r}."
+                )
+        if isinstance(loss, ContrastiveLoss):
+            with distribution.scope(getattr(self, "distribute_strategy", None)):
+                loss.build()
+        self.may_compile = jit_compile is not False
+        self._state.compiled.clear()
+        self._state.has_new_metrics = metrics not in (None, [], {})
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            metrics=metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        if class_weight is not None or sample_weight is not None:
+            raise ValueError(
+                "SimCLRModel takes no `sample_weight` and no `class_weight`: "
+                "every view is the negative of every other."
+            )
+        num_steps = None
+        if steps_per_epoch is not None:
+            num_steps = steps_per_epoch * (epochs - initial_epoch)
+        self._check_data(x, y, batch_size, num_steps, validation_split)
+        if validation_data is not None:
+            self._check_data(
+                *keras.utils.unpack_x_y_sample_weight(validation_data)[:2],
+                validation_batch_size or batch_size,
+                validation_steps,
+            )
+        self._complete_for(x, y)
+        return super().fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=self._with_own(callbacks),
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size,
+            validation_freq=validation_freq,
+        )
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        # With these, `fit` asks for what it has checked already.
+        if not kwargs:
+            self._check_data(x, y, batch_size, steps)
+            self._complete_for(x, y)
+            callbacks = self._with_own(callbacks)
+        self._state.restart()
+        return super().evaluate(
+            x,
+            y,
+            batch_size=batch_size,
+            verbose=verbose,
+            sample_weight=sample_weight,
+            steps=steps,
+            callbacks=callbacks,
+            return_dict=return_dict,
+            **kwargs,
+        )
+
+    def predict(
+        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
+    ):
+        description = batches.describe(x)
+        if description is not None:
+            images = batches.images_of(batches.unpack(description[0]))
+            checks.check_dtype(images.dtype, self.value_range)
+            if not hasattr(x, "element_spec"):
+                images = batches.images_of(batches.unpack(x))
+                self._check_arrays({IMAGE: images})
+        return super().predict(
+            x,
+            batch_size=batch_size,
+            verbose=verbose,
+            steps=steps,
+            callbacks=self._with_own(callbacks),
+        )
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        self._state.restart()
+        return super().test_on_batch(x, y, sample_weight, return_dict)
+
+    def _with_own(self, callbacks):
+        """The callbacks with that which tells of values, and directions."""
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(TellOfValues(self._state.watch))
+            return callbacks
+        callbacks = [
+            each for each in keras.tree.flatten(callbacks) if each is not None
+        ]
+        directions = {
+            metric.name: metric.direction
+            for metric in self.metrics
+            if hasattr(metric, "direction")
+        }
+        directions.update(probe_accuracy="max", probe_loss="min")
+        for each in callbacks:
+            name = str(getattr(each, "monitor", "")).removeprefix("val_")
+            if getattr(each, "mode", None) == "auto" and name in directions:
+                each.mode = directions[name]
+        # First, so that what follows saves nothing that is refused.
+        return [TellOfValues(self._state.watch), *callbacks]
+
+    def _check_data(
+        self, x, y, batch_size=None, num_steps=None, validation_split=0.0
+    ):
+        """Refuses what can be told without reading a dataset."""
+        description = batches.describe(x, y)
+        if description is None:
+            return
+        batch = batches.unpack(*description)
+        checks.check_description(batch, self.value_range, self.num_classes)
+        if hasattr(x, "element_spec"):
+            return
+        arrays = batches.unpack(x, y)
+        count = len(batches.images_of(arrays))
+        num_train = int(count * (1 - validation_split))
+        for part, steps in ((num_train, num_steps), (count - num_train, None)):
+            checks.check_remainder(
+                part,
+                batch_size or 32,
+                # Only TensorFlow's models have strategies.
+                distribution.num_replicas(
+                    getattr(self, "distribute_strategy", None)
+                ),
+                steps,
+            )
+        self._check_arrays(arrays)
+
+    def _check_arrays(self, batch):
+        if checks.check_arrays(batch, self.value_range, self.num_classes):
+            self._state.watch.warn_of_scaled_images()

@@ -1,0 +1,22 @@
+import pytest
+import recipes
+
+
+def test_a_flag_takes_the_place_of_the_recipes_value():
+    config = recipes.resolve("cifar10", {"depth": 50})
+    assert config["depth"] == 50
+    assert config["image_size"] == 32
+    assert config["recipe"] == "cifar10"
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_has_every_value(name):
+    recipe = recipes.RECIPES[name]
+    assert set(recipe) == set(recipes.KEYS)
+    for key, (kind, _) in recipes.KEYS.items():
+        assert recipe[key] is None or type(recipe[key]) is kind, key
+
+
+def test_steps_are_rounded_up_to_epochs():
+    assert recipes.count_epochs({"steps": None, "epochs": 7}, 10) == 7
+    assert recipes.count_epochs({"steps": 41, "epochs": 7}, 10) == 5
