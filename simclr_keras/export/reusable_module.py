@@ -19,6 +19,8 @@ from simclr_keras.export import arguments
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
+_MODES = (False,), (True,)  # The values of `training`.
+
 
 def build_module(encoder, projection_head, prepare, image_shape):
     """The object to save, with its signatures.
@@ -65,22 +67,31 @@ def build_module(encoder, projection_head, prepare, image_shape):
         tf.TensorSpec(images.shape, dtype, "images")
         for dtype in (tf.float64, tf.float16, tf.uint8)
     ]
-    module = _reusable(encode, represent, either)
-    shape = module.__call__.get_concrete_function(images, False).output_shapes
+    shapes = forward.get_concrete_function(images, False).output_shapes
+    shape = shapes["representation"]
     check_representations(shape)
-    module.endpoints = _traced(endpoints, either)
+
+    functions = _Functions()
+    module = _reusable(encode, functions.add(represent, either, _MODES))
+    module.endpoints = functions.add(endpoints, either, _MODES)
     # As Keras's TFSMLayer calls them: one argument, one mode each.
-    module.serve = _traced(lambda images: represent(images, False), either)
-    module.train = _traced(lambda images: represent(images, True), either)
+    module.serve = module.__call__
+    module.train = functions.add(lambda images: represent(images, True), either)
     if project is not None:
         spec = tf.TensorSpec((None, shape[-1]), tf.float32, "representations")
         module.projection_head = _reusable(
-            project, lambda h, training=False: head(h, training), [spec]
+            project,
+            functions.add(
+                lambda h, training=False: head(h, training), [spec], _MODES
+            ),
         )
+        projection = head.get_concrete_function(spec, False)
+        shapes = {**shapes, "projection": projection.output_shapes}
 
     def signature(*names):
         @tf.function(input_signature=[images], autograph=False)
         def serve(images):
+            functions.trace()
             outputs = endpoints(images)
             return {name: outputs[name] for name in names or outputs}
 
@@ -93,8 +104,32 @@ def build_module(encoder, projection_head, prepare, image_shape):
     signatures["serving_default"] = signatures["representation"]
     if project is not None:
         signatures["projection"] = signature("projection")
-    shapes = module.endpoints.get_concrete_function(images, False).output_shapes
     return module, signatures, shapes
+
+
+class _Functions:
+    """Functions to be saved, with the inputs and modes they are traced for.
+
+    TensorFlow keeps what it traces while it saves apart from what was traced
+    before, and saves the former: functions that are traced beforehand are
+    traced twice. So they are traced by the first of the signatures, which is
+    traced while saving, before anything else is.
+    """
+
+    def __init__(self):
+        self.traces = []
+
+    def add(self, function, specs, modes=((),)):
+        """A `tf.function` for the inputs, in each mode; not traced yet."""
+        function = tf.function(function, autograph=False)
+        self.traces += [(function, s, mode) for s in specs for mode in modes]
+        return function
+
+    def trace(self):
+        """Traces what is not traced yet."""
+        with tf.init_scope():  # Outside of the signature's own graph.
+            for function, spec, mode in self.traces:
+                function.get_concrete_function(spec, *mode)
 
 
 class _Copy:
@@ -130,12 +165,12 @@ class _Copy:
         return outputs
 
 
-def _reusable(copy, call, specs):
+def _reusable(copy, call):
     """An object with what TF Hub's interface asks for."""
     weights = copy.layer.weights
     trainable = copy.layer.trainable_weights
     module = tf.train.Checkpoint()
-    module.__call__ = _traced(call, specs)
+    module.__call__ = call
     module.variables = copy.select(weights)
     module.trainable_variables = copy.select(trainable)
     module.regularization_losses = [
@@ -146,16 +181,6 @@ def _reusable(copy, call, specs):
     # With the states of random layers, which are no weights.
     module.state = copy.variables
     return module
-
-
-def _traced(function, specs):
-    """A `tf.function` that has seen each input, in each mode if it has any."""
-    function = tf.function(function, autograph=False)
-    has_modes = "training" in function.function_spec.arg_names
-    for spec in specs:
-        for mode in ((False,), (True,)) if has_modes else ((),):
-            function.get_concrete_function(spec, *mode)
-    return function
 
 
 def _regularization_loss(regularizer, variable):
