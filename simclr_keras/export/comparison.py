@@ -25,23 +25,18 @@ _ROUNDING = 5e-7
 # Where a model does not repeat itself, by how many times the difference of two
 # of its runs another run may differ.
 _NOISE_FACTOR = 4
-_TEST_BATCH = 4
-_TEST_SIZE = 96  # pixels, where the encoder takes any; a multiple of 32
+_BATCH_SIZE = 4
+_ANY_SIZE = 96  # pixels, where the encoder takes any; a multiple of 32
 _MARGIN = 7, 3  # pixels by which an image is not of the views' size
 _MOVE = "the move of "
 
 
-def compare(path, encoder, head, prepare, image_shape, views=None):
+def compare(path, parts):
     """Compares what was written with the model.
 
     Args:
         path: String, the folder that was written.
-        encoder: Keras layer.
-        head: Keras layer or None.
-        prepare: Function from images to those that the encoder gets.
-        image_shape: Tuple (H, W, C) of what it takes; H and W may be None.
-        views: Tuple (H, W) of images that `prepare` leaves as they are while
-            it changes others, so that both kinds are compared; or None.
+        parts: `Parts` of the model.
 
     Returns:
         The largest difference of the representations in inference.
@@ -51,22 +46,18 @@ def compare(path, encoder, head, prepare, image_shape, views=None):
             differ.
     """
     module = tf.saved_model.load(path)
-    variables = _by_name(encoder, head)
-    copies = _copies_by_name(module, encoder, head)
+    variables = _by_name(parts)
+    copies = dict(zip(variables, _copies(module)))
     check_same(copies, variables, tolerance=0)
-
-    def call(images, training):
-        return _outputs(encoder, head, prepare(images), training)
-
     moved = [name for name, v in variables.items() if not v.trainable]
     variables = {name: variables[name] for name in moved}
     copies = {name: copies[name] for name in moved}
     written = _Run(module.endpoints, copies)
-    eager = _Run(call, variables)
-    traced = _Run(_in_graph(call, image_shape), variables)
+    eager = _Run(parts.call, variables)
+    traced = _Run(_in_graph(parts), variables)
     differences = []
     with _operation_by_operation():
-        for images in _test_images(image_shape, views):
+        for images in sample_images(parts, _BATCH_SIZE):
             floats = images.astype("float32") / 255
             found = written(floats, training=False)
             differences.append(_check(found, eager, traced, floats, False))
@@ -126,6 +117,28 @@ def check_same(found, expected, tolerance, slack=None):
     return differences[0] if differences else 0.0
 
 
+def sample_images(parts, batch_size):
+    """Batches of uint8 images, one of each kind that is prepared otherwise.
+
+    Args:
+        parts: `Parts` of a model.
+        batch_size: Integer.
+
+    Returns:
+        List of arrays (B, H, W, C).
+    """
+    height, width, channels = (size or _ANY_SIZE for size in parts.image_shape)
+    sizes = [(height, width)]
+    if parts.crops:
+        height, width, _ = parts.encoder_shape
+        sizes = [(height, width), (height + _MARGIN[0], width + _MARGIN[1])]
+    rng = np.random.default_rng(0)
+    return [
+        rng.integers(0, 256, (batch_size, *size, channels), "uint8")
+        for size in sizes
+    ]
+
+
 def _check(found, eager, traced, images, training):
     """Raises unless what was found is what the model does.
 
@@ -181,57 +194,31 @@ class _Run:
         return seen
 
 
-def _in_graph(function, image_shape):
-    """A function of images as a graph that is traced as the export is."""
-    traced = tf.function(function, autograph=False)
-    spec = tf.TensorSpec((None, *image_shape), tf.float32)
+def _in_graph(parts):
+    """What the model does as a graph, traced as the export is."""
+    function = tf.function(parts.call, autograph=False)
+    spec = tf.TensorSpec((None, *parts.image_shape), tf.float32)
 
     def call(images, training):
-        concrete = traced.get_concrete_function(spec, training)
-        return concrete(tf.constant(images))
+        traced = function.get_concrete_function(spec, training)
+        return traced(tf.constant(images))
 
     return call
 
 
-def _by_name(encoder, head):
+def _by_name(parts):
     """All variables of the model, the states of random layers included."""
-    variables = {}
-    for layer in (encoder, head):
-        for variable in getattr(layer, "variables", ()):
-            # Paths need not differ, as those of unnamed layers.
-            variables[f"{variable.path} ({len(variables)})"] = variable
-    return variables
+    variables = [v for layer in parts.layers() for v in layer.variables]
+    # Paths need not differ, as of two layers of one name.
+    return {f"{v.path} ({i})": v for i, v in enumerate(variables)}
 
 
-def _copies_by_name(module, encoder, head):
-    """The variables of what was written, by the names of the model's."""
+def _copies(module):
+    """The variables of what was written, in the model's order."""
     copies = list(module.state)
-    if head is not None and hasattr(module, "projection_head"):
+    if hasattr(module, "projection_head"):
         copies += module.projection_head.state
-    return dict(zip(_by_name(encoder, head), copies))
-
-
-def _test_images(image_shape, views):
-    """Batches of uint8 images, of each kind that is prepared otherwise."""
-    height, width, channels = (size or _TEST_SIZE for size in image_shape)
-    sizes = [(height, width)]
-    if views is not None:
-        sizes = [views, (views[0] + _MARGIN[0], views[1] + _MARGIN[1])]
-    rng = np.random.default_rng(0)
-    return [
-        rng.integers(0, 256, (_TEST_BATCH, *size, channels), "uint8")
-        for size in sizes
-    ]
-
-
-def _outputs(encoder, head, images, training):
-    """What Keras makes of images, by the names of the endpoints."""
-    outputs = {"representation": encoder(images, training=training)}
-    if head is not None:
-        outputs["projection"] = head(
-            outputs["representation"], training=training
-        )
-    return outputs
+    return copies
 
 
 def _array(tensor):

@@ -13,8 +13,8 @@ import re
 
 import keras
 
+from simclr_keras import keras_private
 from simclr_keras.encoders.representation import check_representations
-from simclr_keras.export import arguments
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -22,30 +22,25 @@ if keras.backend.backend() == "tensorflow":
 _MODES = (False,), (True,)  # The values of `training`.
 
 
-def build_module(encoder, projection_head, prepare, image_shape):
+def build_module(parts):
     """The object to save, with its signatures.
 
     Args:
-        encoder: Built `keras.layers.Layer`, images in [0, 1] to (B, F).
-        projection_head: Built layer, or None.
-        prepare: Function from images (B, H, W, C), floats in [0, 1], to those
-            that the encoder gets.
-        image_shape: Tuple (H, W, C) of what `prepare` takes; H and W may be
-            None.
+        parts: `Parts` of a model.
 
     Returns:
         The trackable object; a dictionary of its signatures; and a dictionary
         of the endpoints' shapes.
     """
-    encode = _Copy(encoder, _with_endpoints(encoder))
+    encode = _Copy(parts.encoder, _with_endpoints(parts.encoder))
     project = None
-    if projection_head is not None:
-        project = _Copy(projection_head, projection_head)
+    if parts.projection_head is not None:
+        project = _Copy(parts.projection_head, parts.projection_head)
 
     # Every way in calls these two, which are so stored only once.
     @tf.function(autograph=False)
     def forward(images, training):
-        outputs = encode(prepare(images), training)
+        outputs = encode(parts.prepare(images), training)
         return {name: _to_float32(x) for name, x in outputs.items()}
 
     @tf.function(autograph=False)
@@ -61,7 +56,7 @@ def build_module(encoder, projection_head, prepare, image_shape):
             outputs["projection"] = head(outputs["representation"], training)
         return outputs
 
-    images = tf.TensorSpec((None, *image_shape), tf.float32, "images")
+    images = tf.TensorSpec((None, *parts.image_shape), tf.float32, "images")
     # NumPy's floats are float64 if nothing else is said.
     either = [images] + [
         tf.TensorSpec(images.shape, dtype, "images")
@@ -203,7 +198,7 @@ def _shared_variables(layer):
     """
     return {
         id(v)
-        for sublayer in arguments.sublayers(layer)
+        for sublayer in keras_private.flatten_layers(layer)
         if isinstance(sublayer, keras.layers.TFSMLayer)
         for v in sublayer.variables
     }
@@ -219,7 +214,7 @@ def unsynchronized(*layers):
     found = [
         sublayer
         for layer in layers
-        for sublayer in arguments.sublayers(layer)
+        for sublayer in keras_private.flatten_layers(layer)
         if getattr(sublayer, "synchronized", False)
         and isinstance(sublayer, keras.layers.BatchNormalization)
     ]

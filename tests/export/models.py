@@ -84,3 +84,41 @@ def chaotic_encoder(policy, num_blocks=16):
         x = keras.layers.Activation("hard_silu", dtype=policy)(x)
     h = keras.layers.GlobalAveragePooling2D(dtype="float32")(x)
     return keras.Model(inputs, h, name="encoder")
+
+
+def _add_parts(encoder):
+    encoder.conv = keras.layers.Conv2D(6, 3)
+    encoder.norm = keras.layers.BatchNormalization()
+    encoder.pool = keras.layers.GlobalAveragePooling2D()
+
+
+class RawModel(keras.Model):
+    """An encoder that says nothing of its shapes."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        _add_parts(self)
+
+    def call(self, images, training=None):
+        return self.pool(self.norm(self.conv(images), training=training))
+
+
+class RawLayer(keras.layers.Layer):
+    """Likewise, as a layer."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        _add_parts(self)
+
+    def call(self, images, training=None):
+        return self.pool(self.norm(self.conv(images), training=training))
+
+
+class SilentLayer(RawLayer):
+    """Likewise, and has its variables before it is called."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv.build((None, 8, 8, 3))
+        self.norm.build((None, 6, 6, 6))
+        self.built = True
