@@ -7,32 +7,44 @@ returns.
 
 import importlib
 import os
-import shutil
-import tempfile
-import uuid
 
 import keras
-import numpy as np
 
-from simclr_keras.export import arguments
-from simclr_keras.export.comparison import check_same
+from simclr_keras.export.comparison import check_same, sample_images
+from simclr_keras.export.parts import (
+    check_backend,
+    computes_in_float32,
+    find_parts,
+)
+from simclr_keras.export.write_aside import write_aside
+from simclr_keras.optional_imports import import_optional
 
 # Float32 in other kernels, as a share of the largest output.
 _TOLERANCE = 1e-4
-_TEST_BATCHES = (1, 3)
-_TEST_SIZE = 96  # pixels, where the encoder takes any
+_BATCH_SIZES = (1, 3)
 
 
-def export_onnx(encoder, path, opset_version=17):
+def export_onnx(
+    model, path, opset_version=17, preprocessing=True, image_shape=None
+):
     """Writes an encoder as an ONNX file.
 
+    The file has one input, `images`: (B, H, W, C), float32 in [0, 1]. Its one
+    output is the representations (B, F), float32, in inference mode.
+
     Args:
-        encoder: Built `keras.Model`, float32, images (B, H, W, C) in
-            [0, 1] to (B, F). Heights and widths that are None stay open.
+        model: `SimCLRModel`, of which the encoder is exported, or an encoder
+            alone: a built layer, images (B, H, W, C) in [0, 1] to (B, F). All
+            its layers compute in float32.
         path: String or `os.PathLike`: the file to write, replaced if it is
             there. Its folder is made if there is none.
         opset_version: Integer, ONNX's version of the operators. Defaults to
             17.
+        preprocessing: What happens to images inside, as in
+            `export_saved_model`: True is what happens in the model, False is
+            nothing, and a layer gets all images. Defaults to True.
+        image_shape: Tuple (H, W, C) of what the encoder takes, as in
+            `export_saved_model`. Defaults to None.
 
     Returns:
         The path, a string.
@@ -40,55 +52,71 @@ def export_onnx(encoder, path, opset_version=17):
     Raises:
         ImportError: If `onnxruntime`, which compares, or `tf2onnx`, which
             converts, is not installed.
-        TypeError: If `encoder` is not a `keras.Model`.
-        ValueError: If the encoder has no variables yet, computes in 16 bits,
-            or differs from what was written. A failed export leaves the path
-            as it was.
+        TypeError: If `model` or `preprocessing` is not a layer.
+        ValueError: As in `export_saved_model`, or if the encoder computes in
+            16 bits. A failed export leaves the path as it was.
         RuntimeError: If Keras does not run on TensorFlow.
 
     Example:
-        simclr_keras.export.export_onnx(encoder, "encoder.onnx")
+        simclr_keras.export.export_onnx(model, "encoder.onnx")
     """
-    arguments.check_backend("export_onnx")
-    onnxruntime = _import("onnxruntime", "onnx")
-    _import("tf2onnx", "onnx")
+    check_backend("export_onnx")
+    packages = [
+        import_optional(name, name, "onnx", "`export_onnx`")
+        for name in ("tf2onnx", "onnxruntime")
+    ]
 
     def run(path, images):
-        session = onnxruntime.InferenceSession(
+        session = packages[1].InferenceSession(
             path, providers=["CPUExecutionProvider"]
         )
         (spec,) = session.get_inputs()
         return session.run(None, {spec.name: images})[0]
 
+    parts = find_parts(model, False, preprocessing, image_shape)
     return _export(
-        encoder, path, "onnx", ".onnx", run, opset_version=opset_version
+        parts, path, "onnx", ".onnx", run, opset_version=opset_version
     )
 
 
-def export_litert(encoder, path):
+def export_litert(
+    model, path, preprocessing=True, image_shape=None, image_size=None
+):
     """Writes an encoder as a LiteRT (TFLite) file.
 
+    The file has one input: images (B, H, W, C), float32 in [0, 1]. Its one
+    output is the representations (B, F), float32, in inference mode. A reader
+    resizes the input tensor to its batch before it allocates; H and W are
+    fixed, unless the encoder takes any and nothing comes before it.
+
     Args:
-        encoder: Built `keras.Model`, float32, images (B, H, W, C) in
-            [0, 1] to (B, F). The batch stays open; a reader resizes the
-            input tensor.
+        model: `SimCLRModel`, of which the encoder is exported, or an encoder
+            alone: a built layer, images (B, H, W, C) in [0, 1] to (B, F). All
+            its layers compute in float32.
         path: String or `os.PathLike`, ending in ".tflite": the file to write,
             replaced if it is there. Its folder is made if there is none.
+        preprocessing: What happens to images inside, as in
+            `export_saved_model`: True is what happens in the model, False is
+            nothing, and a layer gets all images. Defaults to True.
+        image_shape: Tuple (H, W, C) of what the encoder takes, as in
+            `export_saved_model`. Defaults to None.
+        image_size: Pair (H, W) of the images that the file takes. None is the
+            size that the encoder takes, that of the views: images which
+            `preprocessing=True` leaves as they are. Defaults to None.
 
     Returns:
         The path, a string.
 
     Raises:
-        TypeError: If `encoder` is not a `keras.Model`.
-        ValueError: If the encoder has no variables yet, computes in 16 bits,
-            or differs from what was written. A failed export leaves the path
-            as it was.
+        TypeError: If `model` or `preprocessing` is not a layer.
+        ValueError: As in `export_saved_model`, or if the encoder computes in
+            16 bits. A failed export leaves the path as it was.
         RuntimeError: If Keras does not run on TensorFlow.
 
     Example:
-        simclr_keras.export.export_litert(encoder, "encoder.tflite")
+        simclr_keras.export.export_litert(model, "encoder.tflite")
     """
-    arguments.check_backend("export_litert")
+    check_backend("export_litert")
     # TensorFlow announces that its own interpreter will go; until then it
     # serves those who have not installed the package that takes its place.
     try:
@@ -97,61 +125,73 @@ def export_litert(encoder, path):
         interpreter = importlib.import_module("tensorflow").lite
 
     def run(path, images):
-        model = interpreter.Interpreter(model_path=path)
-        (spec,) = model.get_input_details()
-        model.resize_tensor_input(spec["index"], images.shape)
-        model.allocate_tensors()
-        model.set_tensor(spec["index"], images)
-        model.invoke()
-        (spec,) = model.get_output_details()
-        return model.get_tensor(spec["index"])
+        reader = interpreter.Interpreter(model_path=path)
+        (spec,) = reader.get_input_details()
+        reader.resize_tensor_input(spec["index"], images.shape)
+        reader.allocate_tensors()
+        reader.set_tensor(spec["index"], images)
+        reader.invoke()
+        (spec,) = reader.get_output_details()
+        return reader.get_tensor(spec["index"])
 
-    return _export(encoder, path, "litert", ".tflite", run)
-
-
-def _import(name, extra):
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"This export needs the package {name!r}: `pip install "
-            f"simclr_keras[{extra}]`."
-        ) from error
-
-
-def _export(encoder, path, file_format, suffix, run, **kwargs):
-    """Converts, runs what was written, and only then puts it at the path."""
-    path = os.fspath(path)
-    arguments.check_model("encoder", encoder)
-    if not isinstance(encoder, keras.Model):
-        raise TypeError(
-            "`encoder` must be a keras.Model, whose `export` is called; "
-            "`keras.Sequential([keras.Input(image_shape), layer])` makes one "
-            f"of a layer. Received: encoder={encoder!r} of type "
-            f"{type(encoder).__name__}."
-        )
-    if not arguments.is_float32(encoder):
-        raise ValueError(
-            "`encoder` must compute in float32. Received an encoder with "
-            "layers that compute in 16 bits; build it with dtype='float32' "
-            "and copy the weights by `set_weights`."
-        )
-    image_shape = arguments.find_image_shape(encoder, None)
-    signature = keras.InputSpec(
-        dtype="float32", shape=(None, *image_shape), name="images"
+    parts = find_parts(model, False, preprocessing, image_shape)
+    # LiteRT has no condition on the size of an image.
+    size = tuple(image_size or parts.encoder_shape[:2])
+    _check_image_size(parts, size)
+    parts = parts._replace(
+        image_shape=(*size, parts.image_shape[-1]), crops=False
     )
-    shape = [size or _TEST_SIZE for size in image_shape]
-    rng = np.random.default_rng(0)
-    # A folder that cannot be made is better known before the conversion.
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        written = os.path.join(folder, f"encoder{suffix}")
-        for batch in _TEST_BATCHES:
-            images = rng.uniform(size=(batch, *shape)).astype("float32")
-            expected = encoder(images, training=False)
+    return _export(parts, path, "litert", ".tflite", run)
+
+
+def _check_image_size(parts, size):
+    """Raises unless `size` is two integers that the parts take."""
+    taken = parts.image_shape[:2]
+    if len(size) != 2 or any(n not in (None, m) for n, m in zip(taken, size)):
+        raise ValueError(
+            "`image_size` must be a pair (H, W) of images that the encoder "
+            f"takes, {taken}. Received: image_size={size!r}; pass a "
+            "`preprocessing` that resizes them."
+        )
+
+
+class _Inference(keras.Model):
+    """From images to representations, with what comes before the encoder."""
+
+    def __init__(self, parts):
+        super().__init__(name="encoder", dtype="float32")
+        self.encoder = parts.encoder
+        self.parts = parts
+
+    def call(self, images):
+        return self.parts.call(images, training=False)["representation"]
+
+
+def _sample_images(parts):
+    """Batches of float32 images in [0, 1], of more than one size."""
+    for batch_size in _BATCH_SIZES:
+        for images in sample_images(parts, batch_size):
+            yield images.astype("float32") / 255
+
+
+def _export(parts, path, file_format, suffix, run, **kwargs):
+    """Converts, runs what was written, and only then puts it at the path."""
+    if not computes_in_float32(parts.encoder):
+        raise ValueError(
+            "`model` must compute in float32. Received an encoder with layers "
+            "that compute in 16 bits; build it with dtype='float32' and copy "
+            "the weights by `set_weights`."
+        )
+    signature = keras.InputSpec(
+        dtype="float32", shape=(None, *parts.image_shape), name="images"
+    )
+    inference = _Inference(parts)
+    with write_aside(path, suffix) as written:
+        for images in _sample_images(parts):
+            expected = inference(images)
             # After the call, without which Keras exports nothing.
             if not os.path.exists(written):
-                encoder.export(
+                inference.export(
                     written,
                     format=file_format,
                     input_signature=[signature],
@@ -163,13 +203,4 @@ def _export(encoder, path, file_format, suffix, run, **kwargs):
                 {"representation": expected},
                 _TOLERANCE,
             )
-        # Beside the target, so that it gets there in one move.
-        partial = f"{path}.{uuid.uuid4().hex}.partial"
-        try:
-            shutil.copyfile(written, partial)
-            os.replace(partial, path)
-        except BaseException:
-            if os.path.exists(partial):
-                os.remove(partial)
-            raise
-    return path
+    return os.fspath(path)

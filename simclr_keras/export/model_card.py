@@ -32,13 +32,13 @@ norm uses the batch's statistics and updates the moving ones.
 """
 
 
-def configuration(encoder, projection_head, image_shape):
-    """JSON of what was exported, the layers in Keras's own terms."""
+def configuration(parts):
+    """JSON of `Parts`, the layers in Keras's own terms."""
     return json.dumps(
         {
-            "encoder": _serialize(encoder),
-            "projection_head": _serialize(projection_head),
-            "image_shape": image_shape,
+            "encoder": _serialize(parts.encoder),
+            "projection_head": _serialize(parts.projection_head),
+            "image_shape": parts.image_shape,
             "value_range": (0, 1),
             "versions": _versions(),
         },
@@ -46,25 +46,25 @@ def configuration(encoder, projection_head, image_shape):
     )
 
 
-def model_card(name, encoder, shapes, image_shape, difference, results, recipe):
+def model_card(title, parts, shapes, difference, results, recipe):
     """The model card, Markdown.
 
     Args:
-        name: String, the title.
-        encoder: Keras layer.
+        title: String.
+        parts: `Parts` of the model.
         shapes: Dictionary of the endpoints' shapes, with the batch axis.
-        image_shape: Tuple (H, W, C) of the images that are taken.
         difference: Float: by how much the representations differed from the
             model's.
         results: Dictionary, numbers and dictionaries of them.
         recipe: Dictionary.
     """
+    encoder = parts.encoder
     sections = [
-        f"# {name}",
+        f"# {title}",
         "Representations of images, learned without labels by SimCLR.",
         _USE.format(
             dim=shapes["representation"][-1],
-            shape=_format_shape(image_shape),
+            shape=_format_shape(parts.image_shape),
         ),
         "## Encoder",
         _table(

@@ -13,37 +13,34 @@ import re
 
 import keras
 
+from simclr_keras import keras_private
 from simclr_keras.encoders.representation import check_representations
-from simclr_keras.export import arguments
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
+_MODES = (False,), (True,)  # The values of `training`.
 
-def build_module(encoder, projection_head, prepare, image_shape):
+
+def build_module(parts):
     """The object to save, with its signatures.
 
     Args:
-        encoder: Built `keras.layers.Layer`, images in [0, 1] to (B, F).
-        projection_head: Built layer, or None.
-        prepare: Function from images (B, H, W, C), floats in [0, 1], to those
-            that the encoder gets.
-        image_shape: Tuple (H, W, C) of what `prepare` takes; H and W may be
-            None.
+        parts: `Parts` of a model.
 
     Returns:
         The trackable object; a dictionary of its signatures; and a dictionary
         of the endpoints' shapes.
     """
-    encode = _Copy(encoder, _with_endpoints(encoder))
+    encode = _Copy(parts.encoder, _with_endpoints(parts.encoder))
     project = None
-    if projection_head is not None:
-        project = _Copy(projection_head, projection_head)
+    if parts.projection_head is not None:
+        project = _Copy(parts.projection_head, parts.projection_head)
 
     # Every way in calls these two, which are so stored only once.
     @tf.function(autograph=False)
     def forward(images, training):
-        outputs = encode(prepare(images), training)
+        outputs = encode(parts.prepare(images), training)
         return {name: _to_float32(x) for name, x in outputs.items()}
 
     @tf.function(autograph=False)
@@ -59,28 +56,37 @@ def build_module(encoder, projection_head, prepare, image_shape):
             outputs["projection"] = head(outputs["representation"], training)
         return outputs
 
-    images = tf.TensorSpec((None, *image_shape), tf.float32, "images")
+    images = tf.TensorSpec((None, *parts.image_shape), tf.float32, "images")
     # NumPy's floats are float64 if nothing else is said.
     either = [images] + [
         tf.TensorSpec(images.shape, dtype, "images")
         for dtype in (tf.float64, tf.float16, tf.uint8)
     ]
-    module = _reusable(encode, represent, either)
-    shape = module.__call__.get_concrete_function(images, False).output_shapes
+    shapes = forward.get_concrete_function(images, False).output_shapes
+    shape = shapes["representation"]
     check_representations(shape)
-    module.endpoints = _traced(endpoints, either)
+
+    functions = _Functions()
+    module = _reusable(encode, functions.add(represent, either, _MODES))
+    module.endpoints = functions.add(endpoints, either, _MODES)
     # As Keras's TFSMLayer calls them: one argument, one mode each.
-    module.serve = _traced(lambda images: represent(images, False), either)
-    module.train = _traced(lambda images: represent(images, True), either)
+    module.serve = module.__call__
+    module.train = functions.add(lambda images: represent(images, True), either)
     if project is not None:
         spec = tf.TensorSpec((None, shape[-1]), tf.float32, "representations")
         module.projection_head = _reusable(
-            project, lambda h, training=False: head(h, training), [spec]
+            project,
+            functions.add(
+                lambda h, training=False: head(h, training), [spec], _MODES
+            ),
         )
+        projection = head.get_concrete_function(spec, False)
+        shapes = {**shapes, "projection": projection.output_shapes}
 
     def signature(*names):
         @tf.function(input_signature=[images], autograph=False)
         def serve(images):
+            functions.trace()
             outputs = endpoints(images)
             return {name: outputs[name] for name in names or outputs}
 
@@ -93,8 +99,32 @@ def build_module(encoder, projection_head, prepare, image_shape):
     signatures["serving_default"] = signatures["representation"]
     if project is not None:
         signatures["projection"] = signature("projection")
-    shapes = module.endpoints.get_concrete_function(images, False).output_shapes
     return module, signatures, shapes
+
+
+class _Functions:
+    """Functions to be saved, with the inputs and modes they are traced for.
+
+    TensorFlow keeps what it traces while it saves apart from what was traced
+    before, and saves the former: functions that are traced beforehand are
+    traced twice. So they are traced by the first of the signatures, which is
+    traced while saving, before anything else is.
+    """
+
+    def __init__(self):
+        self.traces = []
+
+    def add(self, function, specs, modes=((),)):
+        """A `tf.function` for the inputs, in each mode; not traced yet."""
+        function = tf.function(function, autograph=False)
+        self.traces += [(function, s, mode) for s in specs for mode in modes]
+        return function
+
+    def trace(self):
+        """Traces what is not traced yet."""
+        with tf.init_scope():  # Outside of the signature's own graph.
+            for function, spec, mode in self.traces:
+                function.get_concrete_function(spec, *mode)
 
 
 class _Copy:
@@ -130,12 +160,12 @@ class _Copy:
         return outputs
 
 
-def _reusable(copy, call, specs):
+def _reusable(copy, call):
     """An object with what TF Hub's interface asks for."""
     weights = copy.layer.weights
     trainable = copy.layer.trainable_weights
     module = tf.train.Checkpoint()
-    module.__call__ = _traced(call, specs)
+    module.__call__ = call
     module.variables = copy.select(weights)
     module.trainable_variables = copy.select(trainable)
     module.regularization_losses = [
@@ -146,16 +176,6 @@ def _reusable(copy, call, specs):
     # With the states of random layers, which are no weights.
     module.state = copy.variables
     return module
-
-
-def _traced(function, specs):
-    """A `tf.function` that has seen each input, in each mode if it has any."""
-    function = tf.function(function, autograph=False)
-    has_modes = "training" in function.function_spec.arg_names
-    for spec in specs:
-        for mode in ((False,), (True,)) if has_modes else ((),):
-            function.get_concrete_function(spec, *mode)
-    return function
 
 
 def _regularization_loss(regularizer, variable):
@@ -178,7 +198,7 @@ def _shared_variables(layer):
     """
     return {
         id(v)
-        for sublayer in arguments.sublayers(layer)
+        for sublayer in keras_private.flatten_layers(layer)
         if isinstance(sublayer, keras.layers.TFSMLayer)
         for v in sublayer.variables
     }
@@ -194,7 +214,7 @@ def unsynchronized(*layers):
     found = [
         sublayer
         for layer in layers
-        for sublayer in arguments.sublayers(layer)
+        for sublayer in keras_private.flatten_layers(layer)
         if getattr(sublayer, "synchronized", False)
         and isinstance(sublayer, keras.layers.BatchNormalization)
     ]

@@ -2,18 +2,12 @@
 
 import json
 import os
-import shutil
-import uuid
 
 import keras
 
-from simclr_keras.export import (
-    arguments,
-    comparison,
-    model_card,
-    reusable_module,
-)
-from simclr_keras.model import SimCLRModel
+from simclr_keras.export import comparison, model_card, reusable_module
+from simclr_keras.export.parts import check_backend, find_parts
+from simclr_keras.export.write_aside import write_aside
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -114,143 +108,49 @@ def export_saved_model(
         - https://www.tensorflow.org/hub/reusable_saved_models
         - https://www.tensorflow.org/hub/common_saved_model_apis/images
     """
-    arguments.check_backend("export_saved_model")
-    target = _check_path(path, overwrite)
-    arguments.check_model("model", model)
-    encoder, head = model, None
-    if isinstance(model, SimCLRModel):
-        encoder = model.encoder
-        head = model.projection_head if include_head else None
-    _check_views(model, preprocessing, image_shape)
-    image_shape = arguments.find_image_shape(encoder, image_shape)
-    prepare, accepted, views = _preprocessing(model, preprocessing, image_shape)
+    check_backend("export_saved_model")
+    _check_path(path, overwrite)
+    parts = find_parts(model, include_head, preprocessing, image_shape)
     results, recipe = _read_json(results), _read_json(recipe)
-    # Beside the target, so that it gets there in one move.
-    partial = f"{target}.{uuid.uuid4().hex}.partial"
-    os.makedirs(partial)
-    try:
-        configuration = os.path.join(partial, "encoder.json")
-        _write(configuration, model_card.configuration(encoder, head, accepted))
-        parts = [part for part in (encoder, head) if part is not None]
-        # Functions are traced both while they are built and while saved. And
-        # what they are compared with must take its variance in the same way:
-        # over replicas it is a difference of squares, which rounds otherwise.
-        with reusable_module.unsynchronized(*parts):
-            module, signatures, shapes = reusable_module.build_module(
-                encoder, head, prepare, accepted
-            )
+    with write_aside(path) as folder:
+        os.makedirs(folder)
+        configuration = os.path.join(folder, "encoder.json")
+        _write(configuration, model_card.configuration(parts))
+        # While it is traced, and while it is saved, which traces too. And what
+        # it is compared with must take its variance in the same way: over
+        # replicas it is a difference of squares, which rounds otherwise.
+        with reusable_module.unsynchronized(*parts.layers()):
+            module, signatures, shapes = reusable_module.build_module(parts)
             module.configuration = tf.saved_model.Asset(configuration)
-            tf.saved_model.save(module, partial, signatures)
+            tf.saved_model.save(module, folder, signatures)
             os.remove(configuration)  # The assets hold a copy.
-            difference = comparison.compare(
-                partial, encoder, head, prepare, accepted, views
-            )
-        _write(
-            os.path.join(partial, "README.md"),
-            model_card.model_card(
-                os.path.basename(target),
-                encoder,
-                shapes,
-                accepted,
-                difference,
-                results,
-                recipe,
-            ),
+            difference = comparison.compare(folder, parts)
+        title = os.path.basename(os.path.realpath(path))
+        card = model_card.model_card(
+            title, parts, shapes, difference, results, recipe
         )
-        _replace(target, partial)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        _write(os.path.join(folder, "README.md"), card)
     return os.fspath(path)
 
 
 def _check_path(path, overwrite):
-    """The absolute path, once it is known that it may be written."""
+    """Raises unless a folder may be written there."""
     name = os.fspath(path)
     if "://" in name:
         raise ValueError(
             "`path` must be a folder on a local disk; copy it from there. "
             f"Received: path={name!r}."
         )
-    target = os.path.realpath(name)
-    if os.path.exists(target) and not os.path.isdir(target):
+    if os.path.exists(name) and not os.path.isdir(name):
         raise ValueError(
             f"`path` must be a folder. Received: path={name!r}, a file."
         )
-    if os.path.isdir(target) and os.listdir(target) and not overwrite:
+    if os.path.isdir(name) and os.listdir(name) and not overwrite:
         raise ValueError(
             "`path` must be a new or empty folder. Received: "
-            f"path={name!r}, which holds {len(os.listdir(target))} entries; "
+            f"path={name!r}, which holds {len(os.listdir(name))} entries; "
             "pass `overwrite=True` to replace the whole folder."
         )
-    return target
-
-
-def _check_views(model, preprocessing, image_shape):
-    """Raises if a shape is given that the model's cropping rules out."""
-    if preprocessing is not True or not isinstance(model, SimCLRModel):
-        return
-    layer = model.evaluation_preprocessing
-    if layer is None or image_shape is None:
-        return
-    size = layer.height, layer.width
-    if any(n not in (None, m) for n, m in zip(image_shape, size)):
-        raise ValueError(
-            "`image_shape` must have the height and width of the model's "
-            f"views, {size}, to which `preprocessing=True` crops and resizes "
-            f"every image. Received: image_shape={image_shape!r}; leave it "
-            "out, or pass `preprocessing=False` or a layer."
-        )
-
-
-def _preprocessing(model, preprocessing, image_shape):
-    """What is done to images, and which those are.
-
-    Returns:
-        The function; the shape (H, W, C) of the images that it takes; and the
-        height and width of those that it leaves alone while it changes others,
-        or None if it makes no such difference.
-    """
-    any_shape = (None, None, image_shape[-1])
-    if isinstance(preprocessing, keras.layers.Layer):
-        if preprocessing.variables:
-            raise ValueError(
-                "`preprocessing` must be a layer without weights. Received: "
-                f"preprocessing={preprocessing!r}, which has "
-                f"{len(preprocessing.variables)}; make it a part of the "
-                "encoder."
-            )
-        return _then_shape(preprocessing, image_shape), any_shape, None
-    if not isinstance(preprocessing, bool):
-        raise TypeError(
-            "`preprocessing` must be a boolean or a keras.layers.Layer. "
-            f"Received: preprocessing={preprocessing!r}."
-        )
-    layer = getattr(model, "evaluation_preprocessing", None)
-    if not preprocessing or layer is None:
-        return lambda images: images, image_shape, None
-    low, high = model.value_range
-    size = layer.height, layer.width
-
-    def crop(images):
-        return (layer(images * (high - low) + low) - low) / (high - low)
-
-    def crop_others(images):
-        return tf.cond(
-            tf.reduce_all(tf.shape(images)[1:3] == size),
-            lambda: images,
-            lambda: crop(images),
-        )
-
-    shape = *size, image_shape[-1]
-    return _then_shape(crop_others, shape), any_shape, size
-
-
-def _then_shape(function, image_shape):
-    """The function, with what is known of its result."""
-    return lambda images: tf.ensure_shape(
-        tf.cast(function(images), tf.float32), (None, *image_shape)
-    )
 
 
 def _read_json(source):
@@ -264,18 +164,3 @@ def _read_json(source):
 def _write(path, text):
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
-
-
-def _replace(target, folder):
-    """Puts a folder in the place of another, which may be there or not."""
-    if not os.path.isdir(target):
-        os.rename(folder, target)
-        return
-    old = f"{target}.{uuid.uuid4().hex}.old"
-    os.rename(target, old)
-    try:
-        os.rename(folder, target)
-    except BaseException:
-        os.rename(old, target)
-        raise
-    shutil.rmtree(old)

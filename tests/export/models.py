@@ -66,3 +66,59 @@ def scramble(model, seed=0):
         ):
             value = rng.uniform(0.5, 1.5, weight.shape)
             weight.assign(value.astype("float32"))
+
+
+def chaotic_encoder(policy, num_blocks=16):
+    """Deep and narrow, down to one pixel: a last bit grows to a good part.
+
+    In training mode each batch norm divides by the deviation of the batch. A
+    hard SiLU holds a constant that a graph optimizer moves elsewhere.
+    """
+    keras.utils.set_random_seed(2)
+    inputs = x = keras.Input((8, 8, 3))
+    for _ in range(num_blocks):
+        x = keras.layers.Conv2D(16, 3, 2, "same", use_bias=False, dtype=policy)(
+            x
+        )
+        x = keras.layers.BatchNormalization(momentum=0.999, dtype=policy)(x)
+        x = keras.layers.Activation("hard_silu", dtype=policy)(x)
+    h = keras.layers.GlobalAveragePooling2D(dtype="float32")(x)
+    return keras.Model(inputs, h, name="encoder")
+
+
+def _add_parts(encoder):
+    encoder.conv = keras.layers.Conv2D(6, 3)
+    encoder.norm = keras.layers.BatchNormalization()
+    encoder.pool = keras.layers.GlobalAveragePooling2D()
+
+
+class RawModel(keras.Model):
+    """An encoder that says nothing of its shapes."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        _add_parts(self)
+
+    def call(self, images, training=None):
+        return self.pool(self.norm(self.conv(images), training=training))
+
+
+class RawLayer(keras.layers.Layer):
+    """Likewise, as a layer."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        _add_parts(self)
+
+    def call(self, images, training=None):
+        return self.pool(self.norm(self.conv(images), training=training))
+
+
+class SilentLayer(RawLayer):
+    """Likewise, and has its variables before it is called."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv.build((None, 8, 8, 3))
+        self.norm.build((None, 6, 6, 6))
+        self.built = True

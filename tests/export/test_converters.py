@@ -1,14 +1,23 @@
 import importlib.util
 import os
+import sys
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from simclr_keras import SimCLRAugmentation, SimCLRModel
 from simclr_keras.encoders import ResNet18
 from simclr_keras.export import converters, export_litert, export_onnx
 from tests import checks
-from tests.export.models import random_images, scramble, tiny_encoder
+from tests.export.models import (
+    RawLayer,
+    RawModel,
+    random_images,
+    scramble,
+    tiny_encoder,
+)
 
 needs_onnx = pytest.mark.skipif(
     any(
@@ -49,7 +58,6 @@ def test_onnx_takes_every_batch_and_size(tmp_path):
 
 
 def test_litert_takes_every_batch(tmp_path):
-    tf = pytest.importorskip("tensorflow")
     encoder = tiny_encoder((16, 16, 3))
     path = export_litert(encoder, tmp_path / "encoder.tflite")
     model = tf.lite.Interpreter(path)
@@ -65,17 +73,105 @@ def test_litert_takes_every_batch(tmp_path):
         np.testing.assert_allclose(found, encoder(images), rtol=1e-4, atol=1e-5)
 
 
+def read_onnx(path, images):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        path, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"images": images})[0]
+
+
+def read_litert(path, images):
+    model = tf.lite.Interpreter(path)
+    index = model.get_input_details()[0]["index"]
+    model.resize_tensor_input(index, images.shape)
+    model.allocate_tensors()
+    model.set_tensor(index, images)
+    model.invoke()
+    return model.get_tensor(model.get_output_details()[0]["index"])
+
+
+READERS = [
+    pytest.param(export_onnx, "encoder.onnx", read_onnx, marks=needs_onnx),
+    (export_litert, "encoder.tflite", read_litert),
+]
+
+
+def cropping_model(value_range):
+    return SimCLRModel(
+        tiny_encoder((8, 8, 3)),
+        augmentation=SimCLRAugmentation(
+            8, 8, blur=False, value_range=value_range
+        ),
+    )
+
+
+def check_against_predict(model, read, path, shape):
+    """A file gives for images in [0, 1] what the model does for its range."""
+    low, high = model.value_range
+    images = random_images(shape) / 255
+    expected = model.predict(images * (high - low) + low, verbose=0)
+    # float32 in other kernels.
+    np.testing.assert_allclose(
+        read(path, images), expected, rtol=1e-4, atol=1e-4
+    )
+
+
+@needs_onnx
+@pytest.mark.parametrize("value_range", [(0, 255), (-1, 1)])
+def test_onnx_of_a_model_crops_as_the_model(value_range, tmp_path):
+    model = cropping_model(value_range)
+    path = export_onnx(model, tmp_path / "encoder.onnx")
+    for shape in ((5, 8, 8, 3), (2, 12, 10, 3)):
+        check_against_predict(model, read_onnx, path, shape)
+
+
+@pytest.mark.parametrize("value_range", [(0, 255), (-1, 1)])
+def test_litert_of_a_model_crops_from_one_size(value_range, tmp_path):
+    model = cropping_model(value_range)
+    for size in (None, (12, 10)):
+        path = export_litert(
+            model, tmp_path / "encoder.tflite", image_size=size
+        )
+        check_against_predict(
+            model, read_litert, path, (2, *(size or (8, 8)), 3)
+        )
+
+
+@pytest.mark.parametrize(("export", "name", "read"), READERS)
+def test_model_without_its_preprocessing(export, name, read, tmp_path):
+    model = cropping_model((0, 255))
+    images = random_images((3, 12, 12, 3)) / 255
+    layer = keras.layers.Resizing(8, 8)
+    kwargs = {"image_size": (12, 12)} if export is export_litert else {}
+    path = export(model, tmp_path / name, preprocessing=layer, **kwargs)
+    # float32 in other kernels.
+    np.testing.assert_allclose(
+        read(path, images), model.encoder(layer(images)), rtol=1e-4, atol=1e-4
+    )
+    path = export(model, tmp_path / name, preprocessing=False)
+    np.testing.assert_allclose(
+        read(path, images[:, :8, :8]),
+        model.encoder(images[:, :8, :8]),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_litert_of_a_size_that_the_encoder_does_not_take(tmp_path):
+    with pytest.raises(ValueError, match=r"\(8, 8\).*image_size=\(12, 12\)"):
+        export_litert(
+            tiny_encoder((8, 8, 3)),
+            tmp_path / "encoder.tflite",
+            image_size=(12, 12),
+        )
+
+
 @pytest.mark.parametrize(("export", "name"), EXPORTS)
-def test_subclassed_encoder(export, name, tmp_path):
-    class Encoder(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.conv = keras.layers.Conv2D(4, 3)
-
-        def call(self, images, training=None):
-            return keras.ops.mean(self.conv(images), axis=(1, 2))
-
-    encoder = Encoder()
+@pytest.mark.parametrize("cls", [RawModel, RawLayer])
+def test_subclassed_encoder(cls, export, name, tmp_path):
+    encoder = cls()
     with pytest.raises(ValueError, match="not been built"):
         export(encoder, tmp_path / name)
     encoder(np.zeros((2, 8, 8, 3), "float32"))
@@ -108,43 +204,16 @@ def test_folder_is_made(export, name, tmp_path):
 
 def test_folder_that_cannot_be_made_is_found_first(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
-    encoder = tiny_encoder((8, 8, 3))
-    monkeypatch.setattr(encoder, "export", None)  # is not called
+    monkeypatch.setattr(keras.Model, "export", None)  # is not called
     with pytest.raises(OSError, match="file"):
-        export_litert(encoder, tmp_path / "file" / "encoder.tflite")
-
-
-def test_copy_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
-    def fill_the_disk(source, target):
-        with open(target, "wb") as file:
-            file.write(b"half")
-        raise OSError("No space left on device")
-
-    path = tmp_path / "encoder.tflite"
-    path.write_text("mine")
-    monkeypatch.setattr(converters.shutil, "copyfile", fill_the_disk)
-    with pytest.raises(OSError, match="No space left"):
-        export_litert(tiny_encoder((8, 8, 3)), path)
-    assert path.read_text() == "mine"
-    assert os.listdir(tmp_path) == [path.name]
-
-
-@pytest.mark.parametrize(("export", "name"), EXPORTS)
-def test_a_layer_is_no_model(export, name, tmp_path):
-    class Encoder(keras.layers.Layer):
-        def call(self, images):
-            return keras.ops.mean(images, axis=(1, 2))
-
-    encoder = Encoder()
-    encoder(np.zeros((2, 8, 8, 3), "float32"))
-    with pytest.raises(TypeError, match=r"must be a keras\.Model"):
-        export(encoder, tmp_path / name)
-    assert not os.listdir(tmp_path)
+        export_litert(
+            tiny_encoder((8, 8, 3)), tmp_path / "file" / "encoder.tflite"
+        )
 
 
 @pytest.mark.parametrize(("export", "name"), EXPORTS)
 def test_rejects(export, name, tmp_path):
-    with pytest.raises(TypeError, match="encoder='encoder'"):
+    with pytest.raises(TypeError, match="model='encoder'"):
         export("encoder", tmp_path / name)
     with checks.dtype_policy("mixed_bfloat16"):
         encoder = tiny_encoder((8, 8, 3))
@@ -153,9 +222,6 @@ def test_rejects(export, name, tmp_path):
 
 
 def test_missing_package(tmp_path, monkeypatch):
-    def find_nothing(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(converters.importlib, "import_module", find_nothing)
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(ImportError, match=r"pip install simclr_keras\[onnx\]"):
         export_onnx(tiny_encoder((8, 8, 3)), tmp_path / "encoder.onnx")

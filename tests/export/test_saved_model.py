@@ -18,10 +18,17 @@ from simclr_keras import (
     SimCLRModel,
     export_saved_model,
 )
-from simclr_keras.augmentation import CenterCropAndResize
+from simclr_keras.augmentation import CenterCropAndResize, RandomHorizontalFlip
 from simclr_keras.export import comparison
 from tests import checks
-from tests.export.models import TinyEncoder, random_images, scramble
+from tests.export.models import (
+    RawLayer,
+    RawModel,
+    SilentLayer,
+    TinyEncoder,
+    random_images,
+    scramble,
+)
 from tests.export.models import tiny_encoder as encoder_of
 
 IMAGES = random_images((5, 8, 8, 3))
@@ -251,6 +258,38 @@ def test_subclassed_encoder(tmp_path):
         encoder, tmp_path, image_shape=(None, None, 3), overwrite=True
     )
     assert module(np.zeros((1, 9, 9, 3), "float32")).shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("cls", "make_augmentation", "size"),
+    [
+        (RawModel, lambda: SimCLRAugmentation(8, 8, blur=False), (12, 10)),
+        (RawLayer, RandomHorizontalFlip, (8, 8)),
+        (SilentLayer, RandomHorizontalFlip, (8, 8)),
+    ],
+    ids=["model", "layer", "silent"],
+)
+def test_subclassed_encoder_of_a_model(cls, make_augmentation, size, tmp_path):
+    """Its image shape is that of what the model was fitted on."""
+    model = SimCLRModel(cls(), ProjectionHead(4), make_augmentation())
+    model.compile("sgd", jit_compile=False)
+    with pytest.raises(ValueError, match="not been built; call it on a batch"):
+        export_saved_model(model, tmp_path / "module")
+    images = random_images((4, *size, 3)).astype("uint8")
+    model.fit(images, verbose=0)
+    module = load(model, tmp_path)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(module(images), expected, **SAME)
+
+
+def test_image_shape_that_nobody_knows(tmp_path):
+    encoder = SilentLayer()
+    with pytest.raises(ValueError, match=r"image_shape=None.*'silent_layer"):
+        export_saved_model(encoder, tmp_path / "module")
+    module = load(encoder, tmp_path, image_shape=(8, 8, 3))
+    np.testing.assert_allclose(
+        module(IMAGES / 255), encoder(IMAGES / 255), **SAME
+    )
 
 
 def test_exported_again(tmp_path):

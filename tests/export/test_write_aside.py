@@ -1,0 +1,84 @@
+import os
+
+import pytest
+
+from simclr_keras.export.write_aside import write_aside
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def test_a_file_takes_its_place(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    for text in ("first", "second"):
+        with write_aside(path, ".txt") as aside:
+            assert aside.endswith(".txt")
+            write(aside, text)
+            assert not path.exists() or path.read_text() == "first"
+        assert path.read_text() == text
+        assert os.listdir(path.parent) == ["file.txt"]
+
+
+def test_a_folder_takes_its_place(tmp_path):
+    path = tmp_path / "folder"
+    for text in ("first", "second"):
+        with write_aside(path) as aside:
+            os.makedirs(aside)
+            write(os.path.join(aside, text), "")
+        assert os.listdir(path) == [text]
+        assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_fails_leaves_what_was_there(kind, tmp_path):
+    path = tmp_path / "target"
+    path.write_text("mine")
+
+    def fail():
+        with write_aside(path) as aside:
+            if kind == "folder":
+                os.makedirs(aside)
+                aside = os.path.join(aside, "half")
+            write(aside, "half")
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        fail()
+    assert path.read_text() == "mine"
+    assert os.listdir(tmp_path) == ["target"]
+
+
+def test_a_move_that_fails_puts_the_folder_back(tmp_path, monkeypatch):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "mine").touch()
+
+    def fail(source, target):
+        raise OSError("No such device")
+
+    def move():
+        with write_aside(path) as aside:
+            os.makedirs(aside)
+            monkeypatch.setattr(os, "replace", fail)
+
+    with pytest.raises(OSError, match="No such device"):
+        move()
+    assert os.listdir(path) == ["mine"]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_file_replaces_no_folder(tmp_path):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "mine").touch()
+
+    def move():
+        with write_aside(path) as aside:
+            write(aside, "")
+
+    with pytest.raises(OSError, match="folder"):
+        move()
+    assert os.listdir(path) == ["mine"]
+    assert os.listdir(tmp_path) == ["folder"]
