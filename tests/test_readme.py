@@ -57,14 +57,11 @@ def test_the_documents_blocks_run(block, monkeypatch, tmp_path):
 
 
 def test_the_examples_are_as_short_as_they_say():
-    pretraining, probe = code_blocks()
-    lines = [
-        line
-        for line in pretraining.splitlines()
-        if line and "import" not in line
-    ]
-    assert len(lines) <= 15
-    assert len(probe.splitlines()) <= 10
+    for block, limit in zip(code_blocks(), (15, 10), strict=True):
+        lines = [
+            line for line in block.splitlines() if line and "import" not in line
+        ]
+        assert len(lines) <= limit
 
 
 def test_nothing_is_left_to_fill_in():

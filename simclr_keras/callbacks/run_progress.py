@@ -41,8 +41,8 @@ class RunProgress(keras.callbacks.Callback):
         ...     callbacks=[simclr_keras.callbacks.RunProgress()],
         ...     verbose=0,
         ... )
-        epoch 1/2 [============............] 2/4  loss ...  0:00 left
-        epoch 2/2 [========================] 4/4  loss ...  0:00 left
+        epoch 1/2 [============............] 2/4  loss ... left
+        epoch 2/2 [========================] 4/4  loss ... left
     """
 
     def __init__(self, metrics=None, stream=None):
