@@ -13,7 +13,7 @@ import warnings
 import keras
 from keras import ops
 
-from simclr_keras import keras_private
+from simclr_keras import keras_private, user_code
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -353,7 +353,7 @@ def warn_of_local_batch_norm(*layers):
             "statistics, of which the first replica's are saved. Use "
             "simclr_keras.distribution.synchronize_batch_norm(layer), or "
             "BatchNormalization(synchronized=True).",
-            stacklevel=4,  # the line that makes the model
+            stacklevel=user_code.stacklevel(),
         )
 
 

@@ -95,6 +95,7 @@ class ContrastiveEntropy(_ContrastiveMetric):
         dtype: Of the computation.
 
     Raises:
+        TypeError: If `temperature` is a variable.
         ValueError: If `temperature` is not positive.
 
     Example:
@@ -110,6 +111,13 @@ class ContrastiveEntropy(_ContrastiveMetric):
 
     def __init__(self, temperature=0.1, name="contrastive_entropy", dtype=None):
         super().__init__(name=name, dtype=dtype)
+        if isinstance(temperature, keras.Variable):
+            raise TypeError(
+                "`temperature` must be a positive number. Received a "
+                f"keras.Variable, {temperature.path!r}, which would be reset "
+                "with the metric. The entropy that SimCLRModel logs follows "
+                "the temperature of the loss."
+            )
         if not temperature > 0:
             raise ValueError(
                 "`temperature` must be a positive number. Received: "

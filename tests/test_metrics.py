@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_keras.metrics import ContrastiveAccuracy, ContrastiveEntropy
+from simclr_keras.metrics import (
+    ContrastiveAccuracy,
+    ContrastiveEntropy,
+    compare,
+)
 from tests import checks
 
 
@@ -175,3 +179,20 @@ def test_shapes_must_be_equal(metric, shape):
     with pytest.raises(ValueError, match="same shape") as error:
         value(metric(), (np.ones((4, 8)), np.ones(shape)))
     assert f"z_j.shape={shape}" in str(error.value)
+
+
+def test_a_variable_would_be_reset_with_the_metric():
+    with pytest.raises(TypeError, match="must be a positive number") as error:
+        ContrastiveEntropy(keras.Variable(0.5))
+    assert "follows the temperature of the loss" in str(error.value)
+
+
+@pytest.mark.parametrize("wrap", [float, tf.constant, keras.Variable])
+def test_temperature_of_one_batch(wrap):
+    z_1, z_2 = (tf.constant(z, "float32") for z in projections())
+    metric = ContrastiveEntropy(0.1)
+    metric.update_compared(*compare(z_1, z_2), temperature=wrap(0.5))
+    # float32
+    assert float(metric.result()) == pytest.approx(
+        entropies(*projections(), 0.5).mean(), abs=1e-5
+    )

@@ -119,24 +119,16 @@ class ContrastiveLoss(keras.losses.Loss):
         )
 
     def __call__(self, z_i, z_j, sample_weight=None, labels=None):
-        if self.uses_labels and labels is None:
+        if not self.uses_labels:
+            return super().__call__(z_i, z_j, sample_weight)
+        if labels is None:
             raise ValueError(
                 f"{type(self).__name__} needs labels. Received none; train on "
                 "(images, labels), or call it with `labels=`."
             )
-        # Keras converts and reduces what it is given in two arguments.
-        first = (
-            {"projections": z_i, "labels": labels}
-            if labels is not None
-            else z_i
-        )
-        return super().__call__(first, z_j, sample_weight)
+        return _OfBatch(self, labels)(z_i, z_j, sample_weight)
 
-    def call(self, first, z_j):
-        z_i, labels = first, None
-        if isinstance(first, dict):
-            z_i, labels = first["projections"], first["labels"]
-            labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
+    def call(self, z_i, z_j, labels=None):
         losses = self.view_losses(z_i, z_j, labels)
         if self.reduction in ("sum", "none", None):
             return losses
@@ -179,3 +171,20 @@ class ContrastiveLoss(keras.losses.Loss):
             )
             config = {**config, "temperature": temperature}
         return cls(**config)
+
+
+class _OfBatch(keras.losses.Loss):
+    """The loss of a batch with labels.
+
+    Keras casts what a loss is called with to its dtype, in which labels would
+    be rounded, and reduces what comes of it; so labels are not an argument.
+    """
+
+    def __init__(self, loss, labels):
+        super().__init__(loss.name, loss.reduction, loss.dtype)
+        self.loss = loss
+        labels = ops.reshape(ops.convert_to_tensor(labels), (-1,))
+        self.labels = ops.cast(labels, "int32")
+
+    def call(self, z_i, z_j):
+        return self.loss.call(z_i, z_j, self.labels)

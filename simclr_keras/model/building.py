@@ -86,12 +86,25 @@ class BuildsAndSaves:
             return super().get_build_config()
         return {"input_shape": self._state.image_shape}
 
-    def export(self, filepath, *args, **kwargs):
+    def export(
+        self,
+        filepath,
+        format="tf_saved_model",
+        verbose=None,
+        input_signature=None,
+        **kwargs,
+    ):
         if self._state.image_shape is not None:
             # Keras exports by the shapes of a call.
             self.build(self._state.image_shape)
             self(self._image_symbol())
-        return super().export(filepath, *args, **kwargs)
+        return super().export(
+            filepath,
+            format=format,
+            verbose=verbose,
+            input_signature=input_signature,
+            **kwargs,
+        )
 
     def _complete_for(self, x, y):
         """Makes all variables before the first step, if the data says how."""

@@ -11,7 +11,7 @@ from simclr_keras.model.value_watch import TellOfValues
 
 
 class CheckedMethods:
-    """`compile`, `fit`, `evaluate` and `predict`, with Keras's signatures."""
+    """`compile`, `fit` and the like, with Keras's signatures."""
 
     def compile(
         self,
@@ -72,38 +72,39 @@ class CheckedMethods:
         validation_batch_size=None,
         validation_freq=1,
     ):
-        if class_weight is not None or sample_weight is not None:
-            raise ValueError(
-                "SimCLRModel takes no `sample_weight` and no `class_weight`: "
-                "every view is the negative of every other."
-            )
+        checks.check_weights(sample_weight, class_weight)
         num_steps = None
         if steps_per_epoch is not None:
             num_steps = steps_per_epoch * (epochs - initial_epoch)
         self._check_data(x, y, batch_size, num_steps, validation_split)
         if validation_data is not None:
+            *data, weight = keras.utils.unpack_x_y_sample_weight(
+                validation_data
+            )
+            checks.check_weights(weight)
             self._check_data(
-                *keras.utils.unpack_x_y_sample_weight(validation_data)[:2],
+                *data,
                 validation_batch_size or batch_size,
                 validation_steps,
             )
         self._complete_for(x, y)
-        return super().fit(
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=self._with_own(callbacks),
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps,
-            validation_batch_size=validation_batch_size,
-            validation_freq=validation_freq,
-        )
+        with self._watch_values():
+            return super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=self._with_own(callbacks),
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps,
+                validation_batch_size=validation_batch_size,
+                validation_freq=validation_freq,
+            )
 
     def evaluate(
         self,
@@ -117,23 +118,24 @@ class CheckedMethods:
         return_dict=False,
         **kwargs,
     ):
+        checks.check_weights(sample_weight)
         # With these, `fit` asks for what it has checked already.
         if not kwargs:
             self._check_data(x, y, batch_size, steps)
             self._complete_for(x, y)
             callbacks = self._with_own(callbacks)
         self._state.restart()
-        return super().evaluate(
-            x,
-            y,
-            batch_size=batch_size,
-            verbose=verbose,
-            sample_weight=sample_weight,
-            steps=steps,
-            callbacks=callbacks,
-            return_dict=return_dict,
-            **kwargs,
-        )
+        with self._watch_values():
+            return super().evaluate(
+                x,
+                y,
+                batch_size=batch_size,
+                verbose=verbose,
+                steps=steps,
+                callbacks=callbacks,
+                return_dict=return_dict,
+                **kwargs,
+            )
 
     def predict(
         self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
@@ -145,22 +147,56 @@ class CheckedMethods:
             if not hasattr(x, "element_spec"):
                 images = batches.images_of(batches.unpack(x))
                 self._check_arrays({IMAGE: images})
-        return super().predict(
-            x,
-            batch_size=batch_size,
-            verbose=verbose,
-            steps=steps,
-            callbacks=self._with_own(callbacks),
-        )
+        with self._watch_values():
+            return super().predict(
+                x,
+                batch_size=batch_size,
+                verbose=verbose,
+                steps=steps,
+                callbacks=self._with_own(callbacks),
+            )
+
+    def train_on_batch(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        class_weight=None,
+        return_dict=False,
+    ):
+        checks.check_weights(sample_weight, class_weight)
+        with self._watch_values():
+            logs = super().train_on_batch(x, y, return_dict=return_dict)
+            self.tell_of_values()
+        return logs
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        checks.check_weights(sample_weight)
         self._state.restart()
-        return super().test_on_batch(x, y, sample_weight, return_dict)
+        with self._watch_values():
+            logs = super().test_on_batch(x, y, return_dict=return_dict)
+            self.tell_of_values()
+        return logs
+
+    def predict_on_batch(self, x):
+        with self._watch_values():
+            representations = super().predict_on_batch(x)
+            self.tell_of_values()
+        return representations
+
+    def _watch_values(self):
+        self.sync_state()
+        return self._state.watch.run()
+
+    def tell_of_values(self):
+        """Raises or warns of the values that the steps so far have seen."""
+        self.sync_state()
+        self._state.watch.tell()
 
     def _with_own(self, callbacks):
         """The callbacks with that which tells of values, and directions."""
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(TellOfValues(self._state.watch))
+            callbacks.append(TellOfValues())
             return callbacks
         callbacks = [
             each for each in keras.tree.flatten(callbacks) if each is not None
@@ -176,7 +212,7 @@ class CheckedMethods:
             if getattr(each, "mode", None) == "auto" and name in directions:
                 each.mode = directions[name]
         # First, so that what follows saves nothing that is refused.
-        return [TellOfValues(self._state.watch), *callbacks]
+        return [TellOfValues(), *callbacks]
 
     def _check_data(
         self, x, y, batch_size=None, num_steps=None, validation_split=0.0

@@ -6,7 +6,7 @@ import warnings
 import keras
 import numpy as np
 
-from simclr_keras import distribution
+from simclr_keras import distribution, user_code
 from simclr_keras.model.batch import IMAGE, LABEL, images_of, view_names
 
 SINGLE_IMAGE = (
@@ -100,6 +100,16 @@ def _compares_labels(what):
         return False
     names = {kind.__name__.lower().replace("_", "")}
     return not names & {name.lower() for name in _OF_TWO_PROJECTIONS}
+
+
+# --- What Keras's methods take and SimCLR cannot use --------------------------
+def check_weights(sample_weight, class_weight=None):
+    """Raises a `ValueError` if images are given weights."""
+    if sample_weight is not None or class_weight is not None:
+        raise ValueError(
+            "SimCLRModel takes no `sample_weight` and no `class_weight`: "
+            "every view is the negative of every other."
+        )
 
 
 # --- What can be told of data without reading it -----------------------------
@@ -278,7 +288,7 @@ def warn_of_scaled_images(value_range):
         "The images are floats that lie in [0, 1], but value_range is "
         f"{tuple(value_range)}: to the encoder they are all but black. "
         "If they are scaled already, say so with value_range=(0, 1).",
-        stacklevel=5,
+        stacklevel=user_code.stacklevel(),
     )
 
 

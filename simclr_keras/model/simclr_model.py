@@ -168,7 +168,12 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
                 name="probe_accuracy"
             )
         self._state = State(self.value_range, num_classes)
-        if encoder.built and isinstance(encoder, keras.Model):
+        # An `encode` of a subclass may make something else of its output.
+        if (
+            encoder.built
+            and isinstance(encoder, keras.Model)
+            and not self._overrides("encode")
+        ):
             self._build_on(getattr(encoder, "output_shape", None))
 
     # --- The sentences of Algorithm 1, to be overridden one at a time --------
@@ -276,11 +281,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             The contrastive loss and what the layers add to it, a scalar. Its
             gradient is that of the sum with the probe's loss.
         """
-        if sample_weight is not None:
-            raise ValueError(
-                "SimCLRModel takes no `sample_weight`: every view is the "
-                "negative of every other."
-            )
+        checks.check_weights(sample_weight)
         batch = batches.unpack(x, y)
         checks.check_negatives(batch)
         batch = self._check_values(batch)
@@ -378,8 +379,10 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         return tuple(self.scale(view) for view in views)
 
     def _makes_views(self):
-        own = type(self).make_views is not SimCLRModel.make_views
-        return own or bool(self._augmentations)
+        return self._overrides("make_views") or bool(self._augmentations)
+
+    def _overrides(self, name):
+        return getattr(type(self), name) is not getattr(SimCLRModel, name)
 
     def _encode_and_build(self, images, training):
         """`encode`, with its output checked, and what follows it built."""

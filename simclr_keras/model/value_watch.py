@@ -1,5 +1,7 @@
 """What the values of images and labels were, seen as they pass."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -79,9 +81,19 @@ class ValueWatch:
             self.seen.assign(ops.maximum(self.seen, found))
         return outside, no_class
 
-    def forget(self):
-        """Begins anew, with data that may be others."""
-        self.seen.assign(ops.zeros_like(self.seen))
+    @contextlib.contextmanager
+    def run(self):
+        """A context for data of its own: what others were is left out of it.
+
+        A run may lie within another, such as a callback's `predict` in `fit`.
+        """
+        before = ops.convert_to_numpy(self.seen)
+        self.seen.assign([0.0] * len(before))
+        try:
+            yield
+        finally:
+            # Without reading it: a step that failed may have left no value.
+            self.seen.assign(before)
 
     def tell(self):
         """Raises or warns of what was seen.
@@ -92,10 +104,8 @@ class ValueWatch:
         """
         seen = ops.convert_to_numpy(self.seen)
         if seen[_OUTSIDE]:
-            self.forget()
             raise ValueError(checks.out_of_range_message(self.value_range))
         if seen[_NO_CLASS]:
-            self.forget()
             raise ValueError(checks.label_message(self.num_classes))
         if (
             seen[_FLOATS]
@@ -117,26 +127,21 @@ def _any(conditions):
 
 
 class TellOfValues(keras.callbacks.Callback):
-    """Asks a model's watch after the first batch and at every end."""
+    """Asks a model of them after the first batch and at every end."""
 
-    def __init__(self, watch):
+    def __init__(self):
         super().__init__()
-        self.watch = watch
         self.is_first = True
 
     def _after_batch(self):
         if self.is_first:
             self.is_first = False
-            self._tell()
+            self.model.tell_of_values()
 
     def _at_end(self):
         if self.is_first:
             raise ValueError("The dataset is empty: it holds no batch.")
-        self._tell()
-
-    def _tell(self):
-        self.model.sync_state()
-        self.watch.tell()
+        self.model.tell_of_values()
 
     def on_train_batch_end(self, batch, logs=None):
         self._after_batch()
@@ -154,4 +159,4 @@ class TellOfValues(keras.callbacks.Callback):
         self._at_end()
 
     def on_predict_end(self, logs=None):
-        self._tell()
+        self.model.tell_of_values()

@@ -44,8 +44,7 @@ def test_replica_without_images_is_refused(found):
 def test_local_batch_norm_is_warned_about_once(found, where):
     ((warning, filename),) = found["warnings"][where]
     assert "one replica's images alone" in warning
-    if where != "late":  # which `fit` finds, deep within Keras
-        assert filename.endswith("edges.py")
+    assert filename.endswith("edges.py")
     assert not found["warnings"]["mended"]
 
 

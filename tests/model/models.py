@@ -65,3 +65,41 @@ def fit(model, *data, epochs=2, **kwargs):
     if not isinstance(data[0], (tf.data.Dataset, keras.utils.PyDataset)):
         kwargs.setdefault("batch_size", BATCH)
     return model.fit(*data, epochs=epochs, verbose=0, **kwargs).history
+
+
+def weights(layer):
+    return [v.numpy() for v in layer.weights]
+
+
+def assert_equal(one, other, **tolerances):
+    """Of two histories, dictionaries or lists of arrays."""
+    if isinstance(one, dict):
+        assert set(one) == set(other)
+        one, other = (list(map(d.get, sorted(d))) for d in (one, other))
+    for a, b in zip(one, other, strict=True):
+        if tolerances:
+            np.testing.assert_allclose(a, b, **tolerances)
+        else:
+            np.testing.assert_array_equal(a, b)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches in a list."""
+
+    def __init__(self, *batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+def dataset(value, batch_size=BATCH):
+    return tf.data.Dataset.from_tensor_slices(value).batch(batch_size)
+
+
+def halves(array):
+    return array[:BATCH], array[BATCH:]

@@ -1,0 +1,119 @@
+"""What is refused before the first step, as it can be known by then."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.model.models import (
+    EAGER,
+    IMAGES,
+    LABELS,
+    NUM_CLASSES,
+    VIEWS,
+    dataset,
+    fit,
+    tiny_model,
+)
+
+SINGLE = "at least two images in a batch"
+
+
+def refused(model, message, *data, **kwargs):
+    """`fit` raises, and nothing is trained."""
+    with pytest.raises(ValueError, match=message):
+        fit(model, *data, **kwargs)
+    assert int(model.optimizer.iterations) == 0
+
+
+# --- Batches of a single image -----------------------------------------------
+@pytest.mark.parametrize(
+    "data",
+    [
+        (IMAGES[:1],),
+        (IMAGES[:9],),
+        ({"image": IMAGES[:9], "label": LABELS[:9]},),
+        ({key: views[:9] for key, views in VIEWS.items()},),
+    ],
+)
+def test_arrays_with_one_image_over(data):
+    message = f"{SINGLE}.*which leaves one over"
+    refused(tiny_model(), message, *data)
+    with pytest.raises(ValueError, match=message):
+        tiny_model().evaluate(*data, batch_size=8, verbose=0)
+
+
+def test_batches_of_one_image():
+    with pytest.raises(ValueError, match=SINGLE):
+        tiny_model(compiling=EAGER).train_on_batch(IMAGES[:1])
+    always_one = tf.data.Dataset.from_tensor_slices(IMAGES).batch(
+        1, drop_remainder=True
+    )
+    refused(tiny_model(), SINGLE, always_one)
+
+
+def test_a_last_batch_of_one_image():
+    # Which the step alone can tell.
+    with pytest.raises(tf.errors.InvalidArgumentError, match=SINGLE):
+        fit(tiny_model(), dataset(IMAGES[:9]))
+
+
+def test_a_remainder_that_no_step_reaches():
+    images = np.concatenate([IMAGES, IMAGES[:1]])  # 17
+    model = tiny_model(compiling=EAGER)
+    # Keras goes on in the second epoch where the first one ended.
+    for epochs in ({"steps_per_epoch": 2, "epochs": 2}, {"epochs": 1}):
+        refused(model, "leaves one over", images, **epochs)
+    fit(model, images, epochs=1, steps_per_epoch=2)
+    assert int(model.optimizer.iterations) == 2
+    model.evaluate(images, batch_size=8, steps=2, verbose=0)
+
+
+def test_an_empty_dataset():
+    for images in (IMAGES, IMAGES.astype("float32")):
+        empty = dataset(images).take(0)
+        model = tiny_model(compiling=EAGER)
+        refused(model, "empty", empty)
+        with pytest.raises(ValueError, match="empty"):
+            model.evaluate(empty, verbose=0)
+
+
+# --- Labels and validation data ----------------------------------------------
+def test_a_probe_without_labels():
+    message = "num_classes=4 trains a linear probe"
+    for images in (IMAGES, dataset(IMAGES)):
+        refused(tiny_model(num_classes=NUM_CLASSES), message, images)
+
+
+def test_validation_data_without_labels_for_the_probe():
+    model = tiny_model(num_classes=NUM_CLASSES)
+    for validation_data in (IMAGES, dataset(IMAGES), (IMAGES, None)):
+        refused(
+            model,
+            "validation_data",
+            IMAGES,
+            LABELS,
+            validation_data=validation_data,
+        )
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [
+        ({"validation_data": (IMAGES[:9],)}, f"{SINGLE}.*9 images"),
+        # 25 images: 16 to train on, and 9 in batches of 8.
+        ({"validation_split": 0.36}, f"{SINGLE}.*9 images"),
+        (
+            {"validation_data": (IMAGES[:8] * np.float32(9),)},
+            "Found values from",
+        ),
+        (
+            {"validation_data": (IMAGES, LABELS, np.ones(16))},
+            "takes no `sample_weight`",
+        ),
+    ],
+)
+def test_validation_data(validation, message):
+    images = np.resize(IMAGES, (25, *IMAGES.shape[1:]))
+    if "validation_data" in validation:
+        images = images[:16]
+    refused(tiny_model(), message, images, **validation)

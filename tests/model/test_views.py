@@ -1,0 +1,195 @@
+"""Two views or more, each by an augmentation of its own."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from simclr_keras import SimCLRModel
+from simclr_keras.augmentation import RandomCutout, RandomGaussianNoise
+from tests.model.by_hand import ByHand
+from tests.model.models import (
+    EAGER,
+    IMAGES,
+    VIEWS,
+    Batches,
+    dataset,
+    fit,
+    halves,
+    tiny_model,
+)
+
+FACTORS = (1.0, 0.5, 0.25)
+
+
+def scalings(count=3):
+    return [keras.layers.Rescaling(factor) for factor in FACTORS[:count]]
+
+
+def views_of(images, count=3):
+    return {
+        f"view_{k + 1}": images.astype("float32") * factor
+        for k, factor in enumerate(FACTORS[:count])
+    }
+
+
+def pairwise_logs(model, views):
+    """Of a step: the mean of the losses of pairs, metrics of the first two."""
+    by_hand = ByHand(model)
+    images = np.concatenate(list(views.values()))
+    h = by_hand.represent(images, training=True)
+    z = np.split(by_hand.project(h, training=True), len(views))
+    losses = [
+        by_hand.loss(tf.concat(pair, axis=0))
+        for pair in itertools.combinations(z, 2)
+    ]
+    return {
+        "loss": np.mean(losses),
+        **by_hand.metrics(tf.concat(z[:2], axis=0)),
+    }
+
+
+def test_two_views_are_two_draws():
+    view_1, view_2 = tiny_model().make_views(tf.constant(IMAGES))
+    flipped = IMAGES[:, :, ::-1].astype("float32")
+    for view in (view_1, view_2):
+        is_flipped = (view.numpy() == flipped).all(axis=(1, 2, 3))
+        as_is = (view.numpy() == IMAGES).all(axis=(1, 2, 3))
+        assert (is_flipped ^ as_is).all()
+        assert 0 < is_flipped.sum() < 16
+    assert not np.array_equal(view_1, view_2)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_an_augmentation_for_each_view(count):
+    model = tiny_model(augmentation=scalings(count), compiling=EAGER)
+    expected = pairwise_logs(model, views_of(IMAGES, count))
+    logs = model.train_on_batch(IMAGES, return_dict=True)
+    assert logs == pytest.approx(expected, rel=1e-5)  # float32
+    views = model.make_views(tf.constant(IMAGES), training=False)
+    for view, images in zip(
+        views, views_of(IMAGES, count).values(), strict=True
+    ):
+        np.testing.assert_allclose(view, images, rtol=1e-6)  # float32
+    # What prepares images for inference is the first one's.
+    np.testing.assert_allclose(
+        model(IMAGES), model.encoder(IMAGES / np.float32(255)), atol=1e-6
+    )
+
+
+FORMS = {
+    "dict": lambda: (views_of(IMAGES),),
+    "dataset": lambda: (dataset(views_of(IMAGES)),),
+    "PyDataset": lambda: (Batches(*map(views_of, halves(IMAGES))),),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_dictionaries_of_three_views(form):
+    model = tiny_model(
+        keras.optimizers.SGD(0.0), augmentation=None, compiling=EAGER
+    )
+    expected = [pairwise_logs(model, views_of(half)) for half in halves(IMAGES)]
+    history = fit(model, *FORMS[form](), epochs=1)
+    assert {k: v[0] for k, v in history.items()} == pytest.approx(
+        # float32
+        {k: (expected[0][k] + expected[1][k]) / 2 for k in history},
+        rel=1e-5,
+    )
+
+
+def test_three_views_in_a_graph_and_a_last_short_batch():
+    eager = tiny_model(augmentation=scalings(), compiling=EAGER)
+    compiled = tiny_model(augmentation=scalings())
+    a, b = (
+        fit(model, dataset(IMAGES[:12]), epochs=1)
+        for model in (eager, compiled)
+    )
+    for name in a:
+        assert a[name] == pytest.approx(b[name], rel=1e-4), name  # float32
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda noise: [noise(), noise()],
+        lambda noise: [noise()] * 2,
+        lambda noise: [keras.Sequential([noise(), noise()])] * 2,
+    ],
+    ids=["equal", "the same", "compositions"],
+)
+def test_one_seed_for_all_views_draws_differently(make):
+    augmentation = make(lambda: RandomGaussianNoise(stddev=0.2, seed=1))
+    model = tiny_model(augmentation=augmentation)
+    drawn = [
+        view.numpy()
+        for training in (True, True, False)
+        for view in model.make_views(tf.constant(IMAGES), training=training)
+    ]
+    for a, b in itertools.combinations(drawn, 2):
+        assert np.abs(a - b).mean() > 10
+
+
+class OfItsOwn(SimCLRModel):
+    """Cuts more out of the second view."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.cutout = RandomCutout(probability=1.0, seed=7)
+
+    def make_views(self, images, training=True):
+        first, second = super().make_views(images, training)
+        return first, self.augment(
+            second, view=1, training=training, augmentation=self.cutout
+        )
+
+
+def test_an_augmentation_that_a_subclass_adds():
+    model = tiny_model(cls=OfItsOwn)
+    for training in (True, False):
+        first, second = model.make_views(tf.constant(IMAGES), training)
+        as_is = (IMAGES, IMAGES[:, :, ::-1])
+        assert all(
+            any(np.array_equal(view, image) for image in images)
+            for view, *images in zip(first.numpy(), *as_is)
+        )
+        assert (second.numpy() == second.numpy()[:, :1, :1]).any(axis=-1).any()
+        assert not any(
+            any(np.array_equal(view, image) for image in images)
+            for view, *images in zip(second.numpy(), *as_is)
+        )
+    for _ in range(2):
+        again = model.make_views(tf.constant(IMAGES), training=False)[1]
+        np.testing.assert_array_equal(again, second)
+
+
+class One(SimCLRModel):
+    def make_views(self, images, training=True):
+        return (images,)
+
+
+class OfTwoSizes(SimCLRModel):
+    def make_views(self, images, training=True):
+        return images, images[:, 1:]
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (One, r"Received: 1 of shapes \[\(8, 8, 3\)\]"),
+        (OfTwoSizes, r"Received: 2 of shapes \[\(8, 8, 3\), \(7, 8, 3\)\]"),
+    ],
+)
+def test_views_that_cannot_be_compared(cls, message):
+    model = tiny_model(cls=cls, compiling=EAGER)
+    with pytest.raises(ValueError, match=f"two views or more.*{message}"):
+        fit(model, IMAGES)
+
+
+def test_views_that_are_not_counted_from_1():
+    model = tiny_model(augmentation=None)
+    views = {"view_1": IMAGES, "view_3": VIEWS["view_2"]}
+    with pytest.raises(ValueError, match=r"keys \['view_1', 'view_3'\]"):
+        fit(model, views)
