@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 here = pathlib.Path(__file__).parent
 version = re.search(
     r'__version__ = "(.+)"',
-    (here / "simclr_keras" / "__init__.py").read_text(encoding="utf-8"),
+    (here / "simclr_keras" / "version.py").read_text(encoding="utf-8"),
 ).group(1)
 
 datasets = [

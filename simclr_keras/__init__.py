@@ -23,8 +23,7 @@ from simclr_keras.optimizers import (
 )
 from simclr_keras.projection_head import ProjectionHead
 from simclr_keras.published_weights import load_published_weights
-
-__version__ = "0.1.0"
+from simclr_keras.version import __version__ as __version__
 
 __all__ = [
     "LARS",

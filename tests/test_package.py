@@ -1,3 +1,4 @@
+import ast
 import importlib
 import inspect
 import pathlib
@@ -130,6 +131,23 @@ def test_classes_are_registered(cls):
     name = keras.saving.get_registered_name(cls)
     assert name == f"simclr_keras>{cls.__name__}"
     assert keras.saving.get_registered_object(name) is cls
+
+
+def test_nothing_below_imports_what_is_above():
+    """The package's own names are for its users; modules import modules."""
+    folder = pathlib.Path(simclr_keras.__file__).parent
+    modules = {path.stem for path in folder.iterdir()}
+    found = []
+    for path in folder.rglob("*.py"):
+        if path == folder / "__init__.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [name.name for name in getattr(node, "names", ())]
+            if isinstance(node, ast.Import) and "simclr_keras" in names:
+                found.append((path.name, "import simclr_keras"))
+            elif getattr(node, "module", None) == "simclr_keras":
+                found += [(path.name, n) for n in names if n not in modules]
+    assert not found
 
 
 def test_version():

@@ -4,8 +4,8 @@ An encoder leaves for other Keras code by `encoder.save("encoder.keras")`, and
 for everything else by what stands here:
 
     simclr_keras.export_saved_model(model, "hub_module")
-    simclr_keras.export.export_onnx(model.encoder, "encoder.onnx")
-    simclr_keras.export.export_litert(model.encoder, "encoder.tflite")
+    simclr_keras.export.export_onnx(model, "encoder.onnx")
+    simclr_keras.export.export_litert(model, "encoder.tflite")
 """
 
 from simclr_keras.export.converters import export_litert, export_onnx

@@ -5,7 +5,7 @@ import platform
 
 import keras
 
-import simclr_keras
+from simclr_keras.version import __version__
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -162,7 +162,7 @@ def _format_shape(shape):
 
 def _versions():
     return {
-        "simclr_keras": simclr_keras.__version__,
+        "simclr_keras": __version__,
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
         "python": platform.python_version(),

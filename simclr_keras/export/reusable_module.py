@@ -15,6 +15,7 @@ import keras
 
 from simclr_keras import keras_private
 from simclr_keras.encoders.representation import check_representations
+from simclr_keras.export.saved_model_encoder import SavedModelEncoder
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -199,7 +200,7 @@ def _shared_variables(layer):
     return {
         id(v)
         for sublayer in keras_private.flatten_layers(layer)
-        if isinstance(sublayer, keras.layers.TFSMLayer)
+        if isinstance(sublayer, (keras.layers.TFSMLayer, SavedModelEncoder))
         for v in sublayer.variables
     }
 

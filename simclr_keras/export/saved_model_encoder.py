@@ -4,16 +4,22 @@ import os
 
 import keras
 
+from simclr_keras.export.parts import check_backend
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
-class SavedModelEncoder(keras.layers.TFSMLayer):
+class SavedModelEncoder(keras.layers.Layer):
     """A folder of `export_saved_model`, as a layer that can be trained.
 
-    What it adds to `keras.layers.TFSMLayer`: the names of the calls, images of
-    every dtype under every dtype policy, regularization losses, endpoints,
-    optimizers with slots, and that a frozen layer keeps its moving statistics.
+    Beyond what `keras.layers.TFSMLayer` does, it takes images of every dtype
+    under every dtype policy, has regularization losses and endpoints, is
+    trained by optimizers with slots, and keeps its moving statistics while it
+    is frozen.
 
-    A `.keras` file of a model with this layer holds the weights, and the
+    A `.keras` file of a model with this layer holds the weights and the
     absolute path: the folder must be there when the file is loaded, and
     `safe_mode=False` is needed, since a SavedModel holds code.
 
@@ -32,8 +38,9 @@ class SavedModelEncoder(keras.layers.TFSMLayer):
         Representations, float32 tensor (B, F).
 
     Raises:
-        ValueError: If the folder holds no such model.
-        NotImplementedError: If Keras does not run on TensorFlow.
+        OSError: If there is no such folder.
+        ValueError: If the folder holds another kind of SavedModel.
+        RuntimeError: If Keras does not run on TensorFlow.
 
     Example:
         >>> import os, tempfile
@@ -55,53 +62,56 @@ class SavedModelEncoder(keras.layers.TFSMLayer):
     """
 
     def __init__(self, filepath, trainable=True, **kwargs):
+        check_backend("SavedModelEncoder")
+        # Images keep their dtype, as in SimCLRModel.
+        super().__init__(autocast=False, **kwargs)
         filepath = os.fspath(filepath)
         if "://" not in filepath:  # gs:// and the like stand for themselves.
             # A file of the layer may be loaded in another working directory.
             filepath = os.path.abspath(filepath)
-        super().__init__(
-            filepath,
-            "serve",
-            "train",
-            trainable=trainable,
-            **kwargs,
-        )
-        self.autocast = False  # Images keep their dtype, as in SimCLRModel.
-
-    def _add_existing_weight(self, weight):
-        # As in Keras 3.15, which keeps the ":0" of TensorFlow's names: an
-        # optimizer cannot name its slots after them.
-        self._track_variable(
-            keras.Variable(
-                weight,
-                trainable=weight.trainable,
-                dtype=weight.dtype,
-                shape=weight.shape,
-                name=weight.name.replace("/", "_").removesuffix(":0"),
+        self.filepath = filepath
+        self.module = tf.saved_model.load(filepath)
+        if not hasattr(self.module, "regularization_losses"):
+            raise ValueError(
+                "`filepath` must be a folder of `export_saved_model`. "
+                f"Received: filepath={filepath!r}, another kind of SavedModel; "
+                "`keras.layers.TFSMLayer` may take it."
             )
-        )
+        trained = list(self.module.trainable_variables)
+        others = {id(v): v for v in self.module.state}
+        for variable in trained:
+            del others[id(variable)]
+        # Keras's variables around those that the module computes with.
+        self.exported_variables = [
+            keras.Variable(
+                variable,
+                trainable=variable.trainable,
+                dtype=variable.dtype.name,
+                name=variable.name.replace("/", "_").removesuffix(":0"),
+            )
+            for variable in (*trained, *others.values())
+        ]
+        # Here, so that it reaches the variables.
+        self.trainable = trainable
+        self.built = True
 
     def call(self, images, training=False):
-        images = _to_known_dtype(images)
         if self.trainable:  # As Keras's layers, which regularize no others.
-            for loss in self._reloaded_obj.regularization_losses:
+            for loss in self.module.regularization_losses:
                 self.add_loss(loss())
-        return super().call(images, training=bool(training) and self.trainable)
+        training = bool(training) and self.trainable
+        return self.module(_to_known_dtype(images), training)
 
     def endpoints(self, images, training=False):
         """Every endpoint by its name, as `export_saved_model` lists them."""
-        return dict(
-            self._reloaded_obj.endpoints(
-                _to_known_dtype(images), bool(training) and self.trainable
-            )
-        )
+        training = bool(training) and self.trainable
+        return dict(self.module.endpoints(_to_known_dtype(images), training))
 
     def get_config(self):
-        config = super().get_config()
-        # They are settled here.
-        for name in ("call_endpoint", "call_training_endpoint"):
-            del config[name]
-        return config
+        return {**super().get_config(), "filepath": self.filepath}
+
+    # Refuses in safe mode, by the rules of Keras's own layer of this kind.
+    from_config = classmethod(keras.layers.TFSMLayer.from_config.__func__)
 
 
 def _to_known_dtype(images):

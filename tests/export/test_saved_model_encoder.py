@@ -8,7 +8,12 @@ import tensorflow as tf
 from simclr_keras import export_saved_model
 from simclr_keras.export import SavedModelEncoder
 from tests import checks
-from tests.export.models import TinyEncoder, random_images, scramble
+from tests.export.models import (
+    TinyEncoder,
+    random_images,
+    scramble,
+    tiny_encoder,
+)
 
 IMAGES = random_images() / 255
 
@@ -133,6 +138,43 @@ def test_functional_model_of_uint8_images(path):
     )
 
 
+def test_a_layer_is_trained_by_slots_that_have_its_names(path):
+    layer = SavedModelEncoder(path)
+    model = classifier(layer)
+    model.compile("adam", "mse")
+    before = [w.numpy() for w in layer.trainable_weights]
+    model.fit(IMAGES, np.zeros((5, 2)), verbose=0)
+    moved = [
+        np.any(w.numpy() != b) for w, b in zip(layer.trainable_weights, before)
+    ]
+    assert all(moved)
+    # It computes with what was trained.
+    checks.assert_same(
+        layer.module.trainable_variables[0], layer.trainable_weights[0]
+    )
+    names = [v.path for v in model.optimizer.variables]
+    assert any("conv1_kernel" in name for name in names)
+
+
+def test_random_layers_go_on_where_they_were(tmp_path):
+    """The states of their generators are saved as weights are."""
+    encoder = tiny_encoder((8, 8, 3), keras.layers.Dropout(0.5, seed=1))
+    layer = SavedModelEncoder(export_saved_model(encoder, tmp_path / "module"))
+    model = classifier(layer)
+    layer(IMAGES, training=True)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=False)
+    first, second = (layer(IMAGES, training=True) for _ in range(2))
+    assert np.any(first != second)
+    checks.assert_same(loaded.layers[0](IMAGES, training=True), first)
+
+
 def test_no_such_folder(tmp_path):
     with pytest.raises((OSError, ValueError)):
         SavedModelEncoder(tmp_path)
+
+
+def test_another_kind_of_saved_model(tmp_path):
+    tf.saved_model.save(tf.Module(), tmp_path / "module")
+    with pytest.raises(ValueError, match=r"filepath='.*module'.*TFSMLayer"):
+        SavedModelEncoder(tmp_path / "module")
