@@ -53,6 +53,19 @@ def in_dataset_function():
     return False
 
 
+def with_autograph(function):
+    """A function as TensorFlow's AutoGraph rewrites it, in a graph.
+
+    Keras switches AutoGraph off in a step. Layers such as KerasCV's rely on
+    it: they branch in functions that they hand to `tf.map_fn`. A new
+    `tf.function` turns it on by a public name; one for each call, as each
+    replica has variables of its own.
+    """
+    if tf is None or tf.executing_eagerly():
+        return function
+    return tf.function(function)
+
+
 class BuildsBeforeSteps:
     """A model that makes its variables in `fit`, by shapes: `_symbolic_build`.
 

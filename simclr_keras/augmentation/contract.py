@@ -9,6 +9,7 @@ import abc
 import keras
 from keras import ops
 
+from simclr_keras import keras_private
 from simclr_keras.augmentation import counter_random
 
 
@@ -206,8 +207,10 @@ class _ForeignLayer(Augmentation):
         return images
 
     def call(self, images, training):
-        """The layer itself; a train step may wrap this."""
-        return self.layer(images, training=training)
+        """The layer itself, as it was written to be called."""
+        return keras_private.with_autograph(
+            lambda x: self.layer(x, training=training)
+        )(images)
 
     def _generator_states(self):
         # Public attributes tell them apart: generators' states are among a

@@ -1,8 +1,10 @@
 """The temperature of a loss: fixed, changed from outside, or learned."""
 
 import math
+import numbers
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -16,7 +18,7 @@ class LearnedTemperature:
 
     The learning rate is the model's: log(t) takes a step of the learning rate
     times a gradient of the order of 1. `LARS` gives it neither weight decay nor
-    a trust ratio.
+    a trust ratio. `float(model.loss.temperature)` tells what it is.
 
     Args:
         initial: Positive number to start from. Defaults to 0.1.
@@ -119,9 +121,10 @@ class FixedTemperature:
 
     def assign(self, temperature):
         """Sets the temperature to a positive number."""
-        self.number = check_temperature(temperature)
+        number = check_temperature(temperature)
         if self.variable is not None:
-            self.variable.assign(self.number)
+            self.variable.assign(number)
+        self.number = number
 
     def current_number(self):
         """The number: that which was given, or what a file brought since."""
@@ -143,13 +146,21 @@ def check_temperature(temperature):
             "learned pass simclr_keras.losses.LearnedTemperature(0.1); one "
             "that changes is set by `loss.temperature = 0.2` at any time."
         )
-    try:
-        number = float(temperature)
-    except (TypeError, ValueError) as error:
+    if isinstance(temperature, LearnedTemperature):
+        raise TypeError(
+            "A temperature that is fixed cannot become a learned one. Received "
+            "a LearnedTemperature; pass it to the constructor of the loss, and "
+            "the loss to `compile`."
+        )
+    is_number = isinstance(temperature, numbers.Real) or (
+        isinstance(temperature, np.ndarray) and temperature.ndim == 0
+    )
+    if not is_number or isinstance(temperature, bool):
         raise TypeError(
             "`temperature` must be a positive number or a LearnedTemperature. "
             f"Received: temperature={temperature!r}."
-        ) from error
+        )
+    number = float(temperature)
     if not 0 < number < math.inf:
         raise ValueError(
             "`temperature` must be a positive number. Received: "

@@ -25,6 +25,7 @@ class BuildsAndSaves:
         if isinstance(shape, dict):
             shape = batches.images_of(shape)
         self._state.image_shape = (None, *tuple(shape)[1:])
+        self.built = self.built or self._layers_are_built()
         if not self.is_complete():
             # By a symbolic call: few layers of users' own build what is in
             # them without one, or have a `compute_output_shape`.
@@ -46,9 +47,12 @@ class BuildsAndSaves:
     def _has_all_but_slots(self):
         if not self.built or self._state.has_new_metrics:
             return False
-        # Some layers are never built: those that no step calls, and a
-        # `keras.Sequential` whose layers are called one by one.
-        return self._state.is_traced or all(
+        # Some layers are never built: those that no step calls.
+        return self._state.is_traced or self._layers_are_built()
+
+    def _layers_are_built(self):
+        # A `keras.Sequential` whose layers are called one by one never is.
+        return all(
             layer.built
             for layer in keras_private.flatten_layers(self)
             if not isinstance(layer, keras.Sequential) or layer.weights
@@ -81,10 +85,23 @@ class BuildsAndSaves:
         own = [*self._state.variables, *getattr(self.loss, "variables", [])]
         return [*super().variables, *own]
 
+    @property
+    def weights(self):
+        # A temperature that is learned is restored with them, as by
+        # `EarlyStopping(restore_best_weights=True)`.
+        learned = [
+            variable
+            for variable in getattr(self.loss, "variables", [])
+            if variable.trainable
+        ]
+        return [*super().weights, *learned]
+
     def get_build_config(self):
-        if self._state.image_shape is None:
-            return super().get_build_config()
         return {"input_shape": self._state.image_shape}
+
+    def build_from_config(self, config):
+        if config["input_shape"] is not None:
+            self.build(config["input_shape"])
 
     def export(
         self,

@@ -98,7 +98,9 @@ class CheckedMethods:
                 callbacks=self._with_own(callbacks),
                 validation_split=validation_split,
                 validation_data=validation_data,
-                shuffle=shuffle,
+                # Keras warns of a dataset that it does not shuffle, as if
+                # that were not done already.
+                shuffle=shuffle and not hasattr(x, "element_spec"),
                 initial_epoch=initial_epoch,
                 steps_per_epoch=steps_per_epoch,
                 validation_steps=validation_steps,

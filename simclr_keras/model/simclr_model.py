@@ -498,7 +498,12 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             config[name] = keras.saving.deserialize_keras_object(
                 config[name], custom_objects=custom_objects
             )
-        return cls(**config)
+        model = cls(**config)
+        if cls is not SimCLRModel:
+            # Keras tells only a model that is not built of the shape of the
+            # images, which layers of a subclass may need.
+            model.built = False
+        return model
 
 
 def _check_layer(name, layer):

@@ -61,8 +61,10 @@ def uninterrupted():
 def assert_is_the_rest(history, model, uninterrupted):
     """Of a run that was interrupted after one epoch."""
     whole, end = uninterrupted
-    assert_equal(history, {name: logs[1:] for name, logs in whole.items()})
-    assert_equal(weights(model), end)
+    rest = {name: logs[1:] for name, logs in whole.items()}
+    # float32; threads may add up in another order.
+    assert_equal(history, rest, rtol=1e-5)
+    assert_equal(weights(model), end, rtol=1e-5, atol=1e-6)
 
 
 def test_a_loaded_model_goes_on(tmp_path, uninterrupted):

@@ -137,7 +137,8 @@ def test_keras_export_after_fit(encoder, tmp_path):
     path = str(tmp_path / "exported")
     model.export(path, verbose=False)
     expected = model.predict(IMAGES, verbose=0)
-    served = tf.saved_model.load(path).serve(IMAGES.astype("float32"))
+    module = tf.saved_model.load(path)  # kept, or its variables are gone
+    served = module.serve(IMAGES.astype("float32"))
     # float32 in another graph
     np.testing.assert_allclose(served, expected, atol=1e-6)
 

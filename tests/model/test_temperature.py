@@ -154,6 +154,20 @@ def test_configurations():
     assert NTXentLoss(0.3).get_config()["temperature"] == 0.3
 
 
+def test_a_learned_one_is_among_the_weights():
+    model = learning(keras.optimizers.SGD(0.5))
+    before = model.get_weights()
+    fit(model, IMAGES, epochs=1)
+    assert float(model.loss.temperature) != pytest.approx(0.5, abs=1e-4)
+    model.set_weights(before)
+    assert float(model.loss.temperature) == pytest.approx(0.5, rel=1e-6)
+
+
+def test_a_learned_one_goes_to_the_constructor():
+    with pytest.raises(TypeError, match="to the constructor"):
+        NTXentLoss(0.5).temperature = LearnedTemperature(0.1)
+
+
 def test_a_variable_is_refused_with_advice():
     with pytest.raises(TypeError, match="LearnedTemperature"):
         NTXentLoss(keras.Variable(0.5))
@@ -161,7 +175,12 @@ def test_a_variable_is_refused_with_advice():
 
 @pytest.mark.parametrize(
     ("value", "error"),
-    [(0, ValueError), (-1, ValueError), (np.nan, ValueError), ("a", TypeError)],
+    [
+        (0, ValueError),
+        (-1, ValueError),
+        (np.nan, ValueError),
+        ("0.2", TypeError),
+    ],
 )
 def test_bad_temperatures(value, error):
     loss = NTXentLoss(0.5)
