@@ -159,3 +159,18 @@ def _symbol(part):
         return part
     dtype = keras.backend.standardize_dtype(part.dtype)
     return keras.KerasTensor((None, *tuple(part.shape)[1:]), dtype)
+
+
+def build_layer(layer, input_shape):
+    """Makes a layer's variables, also where its class has no `build`.
+
+    Keras then marks it as built, with a warning, though nothing in it is.
+
+    Args:
+        layer: `keras.layers.Layer`.
+        input_shape: Tuple.
+    """
+    if type(layer).build is keras.layers.Layer.build:
+        trace(layer, keras.KerasTensor(input_shape))
+    else:
+        layer.build(input_shape)

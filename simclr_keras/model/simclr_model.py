@@ -15,7 +15,7 @@ from simclr_keras.encoders.representation import check_representations
 from simclr_keras.model import batch as batches
 from simclr_keras.model import checks
 from simclr_keras.model.batch import IMAGE, LABEL
-from simclr_keras.model.building import BuildsAndSaves
+from simclr_keras.model.building import BuildsAndSaves, build_layer
 from simclr_keras.model.checked_methods import CheckedMethods
 from simclr_keras.model.state import State
 from simclr_keras.model.train_step import TrainStep
@@ -463,7 +463,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         shape = (None, *tuple(representation_shape)[1:])
         check_representations(tuple(representation_shape))
         if not self.projection_head.built:
-            self.projection_head.build(shape)
+            build_layer(self.projection_head, shape)
         if self.num_classes is not None and not self.linear_probe.built:
             self.linear_probe.build(shape)
         distribution.warn_of_local_batch_norm(

@@ -1,4 +1,4 @@
-"""The loss and its gradient on R replicas, saved for a comparison.
+"""Losses and means on R replicas, with gradients, saved for a comparison.
 
 python tests/distribution/loss_alone.py OUTPUT
 """
@@ -10,8 +10,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 import simclr_keras
+from simclr_keras import distribution
 
 # Replicas, images, temperature; images that the replicas share unevenly too.
 CASES = [
@@ -31,6 +33,29 @@ def projections(case):
     return rng.normal(size=(2, case[1], DIM))
 
 
+def labels(case):
+    """Of the images, int64 (N,)."""
+    return np.arange(case[1]) % 3
+
+
+class SameClass(simclr_keras.losses.ContrastiveLoss):
+    """Each view's mean cosine with all views of its class, its own included."""
+
+    uses_labels = True
+
+    def view_losses(self, z_i, z_j, labels=None):
+        z_i, z_j = (ops.normalize(z, axis=-1) for z in (z_i, z_j))
+        views = ops.concatenate([z_i, z_j])
+        candidates = ops.concatenate(
+            [distribution.all_gather(z) for z in (z_i, z_j)]
+        )
+        classes = ops.tile(distribution.all_gather(labels), [2])
+        same = ops.tile(labels, [2])[:, None] == classes[None, :]
+        same = ops.cast(same, views.dtype)
+        cosines = ops.matmul(views, ops.transpose(candidates))
+        return ops.sum(same * cosines, axis=1) / ops.sum(same, axis=1)
+
+
 def run(case):
     """Sizes, losses and gradients of the replicas."""
     replicas, num_images, temperature = case
@@ -40,26 +65,45 @@ def run(case):
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
     loss = simclr_keras.NTXentLoss(temperature, dtype="float64")
+    labelled_loss = SameClass(dtype="float64")
 
     @tf.function
-    def step(z_i, z_j):
-        with tf.GradientTape() as tape:
+    def step(z_i, z_j, classes):
+        with tf.GradientTape(persistent=True) as tape:
             tape.watch([z_i, z_j])
             value = loss(z_i, z_j)
-        return tf.shape(z_i)[0], value, tape.gradient(value, [z_i, z_j])
+            means = [distribution.global_mean(x) for x in (z_i[:, 0], z_j)]
+        return {
+            "sizes": tf.shape(z_i)[0],
+            "losses": value,
+            "gradient": tape.gradient(value, [z_i, z_j]),
+            "labelled": labelled_loss(z_i, z_j, labels=classes),
+            "means": means,
+            "gradient_of_mean": tape.gradient(means[1], z_j),
+        }
 
-    dataset = tf.data.Dataset.from_tensor_slices(tuple(projections(case)))
+    dataset = tf.data.Dataset.from_tensor_slices(
+        (*projections(case), labels(case))
+    )
     dataset = strategy.experimental_distribute_dataset(
         dataset.batch(num_images)
     )
-    sizes, values, gradients = strategy.run(step, args=next(iter(dataset)))
-    local = strategy.experimental_local_results
+    found = strategy.run(step, args=next(iter(dataset)))
+
+    def of_replicas(value):
+        return [x.numpy() for x in strategy.experimental_local_results(value)]
+
+    def rows(value):
+        return np.concatenate(of_replicas(value))
+
     return {
-        "sizes": np.array(local(sizes)),
-        "losses": np.array(local(values)),
-        "gradient": np.stack(
-            [np.concatenate([g.numpy() for g in local(g)]) for g in gradients]
-        ),
+        "gradient": np.stack([rows(g) for g in found["gradient"]]),
+        "gradient_of_mean": rows(found["gradient_of_mean"]),
+        "means": np.array([of_replicas(mean) for mean in found["means"]]),
+        **{
+            name: np.array(of_replicas(found[name]))
+            for name in ("sizes", "losses", "labelled")
+        },
     }
 
 

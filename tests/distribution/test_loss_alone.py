@@ -1,4 +1,4 @@
-"""NT-Xent on replicas against the paper's formula in NumPy."""
+"""Losses and means on replicas against formulas in NumPy."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.distribution import results
-from tests.distribution.loss_alone import CASES, DIM, projections
+from tests.distribution.loss_alone import CASES, DIM, labels, projections
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +72,34 @@ def test_gradient_is_that_of_the_global_loss(computed, case):
 def test_some_cases_are_uneven(computed):
     sizes = [computed[f"{i}/sizes"] for i in range(len(CASES))]
     assert sum(len(set(s)) > 1 for s in sizes) >= 3
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_labels_of_all_replicas_are_compared(computed, case):
+    z = projections(case)
+    z = z / np.linalg.norm(z, axis=-1, keepdims=True)
+    z, classes = np.concatenate(z), np.tile(labels(case), 2)
+    expected = np.mean(
+        [
+            np.mean([z[i] @ z[k] for k in np.flatnonzero(classes == one)])
+            for i, one in enumerate(classes)
+        ]
+    )
+    np.testing.assert_allclose(
+        computed[f"{CASES.index(case)}/labelled"].sum(), expected, rtol=1e-7
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_shares_of_a_mean_add_up_to_it(computed, case):
+    i = CASES.index(case)
+    z_i, z_j = projections(case)
+    # Of numbers, and of rows of them; in float64.
+    np.testing.assert_allclose(
+        computed[f"{i}/means"].sum(axis=1),
+        [z_i[:, 0].mean(), z_j.mean()],
+        rtol=1e-12,
+    )
+    np.testing.assert_allclose(
+        computed[f"{i}/gradient_of_mean"], 1 / z_j.size, rtol=1e-12
+    )

@@ -15,6 +15,7 @@ from tests.model.models import (
     NUM_CLASSES,
     dataset,
     fit,
+    tiny_encoder,
     tiny_model,
 )
 
@@ -137,7 +138,7 @@ def test_keras_export_after_fit(encoder, tmp_path):
     path = str(tmp_path / "exported")
     model.export(path, verbose=False)
     expected = model.predict(IMAGES, verbose=0)
-    module = tf.saved_model.load(path)  # kept, or its variables are gone
+    module = tf.saved_model.load(path)
     served = module.serve(IMAGES.astype("float32"))
     # float32 in another graph
     np.testing.assert_allclose(served, expected, atol=1e-6)
@@ -159,7 +160,7 @@ class Flattened(RawLayer):
         return keras.ops.reshape(h, (-1, h.shape[1] * h.shape[2] * 8))
 
 
-@pytest.mark.parametrize(
+USES = pytest.mark.parametrize(
     "use",
     [
         lambda model: model(IMAGES),
@@ -168,6 +169,22 @@ class Flattened(RawLayer):
     ],
     ids=["call", "predict", "fit"],
 )
+
+
+@USES
+@pytest.mark.parametrize("encoder", [tiny_encoder, RawLayer])
+def test_a_head_that_is_built_by_its_call(encoder, use, recwarn):
+    model = tiny_model(
+        encoder=encoder(), projection_head=RawHead(), compiling=EAGER
+    )
+    if encoder is tiny_encoder:
+        assert len(model.projection_head.weights) == 2  # before any image
+    use(model)
+    assert len(model.projection_head.weights) == 2
+    assert not [w for w in recwarn if "unbuilt state" in str(w.message)]
+
+
+@USES
 def test_views_of_another_size_than_the_images(use, recwarn):
     model = tiny_model(
         encoder=Flattened(),
