@@ -171,6 +171,25 @@ def one_share(strategy, batch):
     )
 
 
+def one_spec(element_spec):
+    """The `element_spec` of the share that one replica has of a dataset.
+
+    Args:
+        element_spec: Of a `tf.data.Dataset`, distributed or not.
+
+    Returns:
+        Structure of `tf.TensorSpec`.
+    """
+
+    def first(spec):
+        if hasattr(spec, "shape"):
+            return spec
+        # A spec for each replica, in one that has no public name.
+        return tf.nest.flatten(spec, expand_composites=True)[0]
+
+    return keras.tree.map_structure(first, element_spec)
+
+
 def scope(strategy):
     """The scope of a `tf.distribute.Strategy`; of None, one without effect."""
     return contextlib.nullcontext() if strategy is None else strategy.scope()

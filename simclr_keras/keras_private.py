@@ -100,8 +100,7 @@ class BuildsBeforeTensorFlowSteps(BuildsBeforeSteps):
         self.before_steps(is_single_batch=iterator is None)
         if not self.has_replicas() or self.is_complete():
             return
-        # A dataset that is spread over the replicas already, or a generator:
-        # nothing but a batch says what it holds.
+        # A generator: nothing but a batch says what it holds.
         share = self.one_share(next(next(iter(iterator))[-1]))
         self._symbolic_build(data_batch=share)
 

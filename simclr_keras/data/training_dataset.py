@@ -27,7 +27,8 @@ def training_dataset(
     `steps_per_epoch=images.steps_per_epoch(batch_size)`.
 
     Every pass counts as an epoch, even one that takes only the first batch. To
-    look at a batch, create the dataset a second time.
+    look at a batch, create the dataset a second time. With several replicas,
+    `fit` of a model other than `SimCLRModel` takes such a look.
 
     Images in memory or in files come in an order drawn uniformly from all
     orders. Records that can only be read in sequence (`load_tfds` of a large

@@ -4,6 +4,8 @@ import re
 
 import keras
 
+from simclr_keras import distribution
+
 IMAGE, LABEL = "image", "label"
 
 _VIEW = re.compile(r"view_[1-9]\d*")
@@ -87,16 +89,17 @@ def describe(x, y=None):
 
     Args:
         x: What `fit` takes as `x`: arrays, or a `tf.data.Dataset`, which says
-            what its elements are.
+            what its elements are, also where it is distributed over replicas.
         y: What `fit` takes as `y`.
 
     Returns:
         Pair (x, y) of structures of `keras.KerasTensor`, of an unknown number
-        of images; None if the data does not say, as a `PyDataset`, a generator
-        or a dataset that is spread over replicas.
+        of images; None if the data does not say, as a `PyDataset` or a
+        generator.
     """
     if hasattr(x, "element_spec"):
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
+        spec = distribution.one_spec(x.element_spec)
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(spec)
     parts = keras.tree.flatten((x, y))
     known = [
         part is None or (hasattr(part, "shape") and hasattr(part, "dtype"))

@@ -247,3 +247,9 @@ def test_errors(dataset, kwargs, error, message):
     arguments = {"augmentation": noise(), **kwargs}
     with pytest.raises(error, match=message):
         data.augment(dataset(), **arguments)
+
+
+def test_other_backends_are_refused(monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(RuntimeError, match="the jax backend"):
+        data.augment(batches(), noise())

@@ -271,20 +271,23 @@ def assert_epochs_of_one_replica(*paths):
     shares = [np.load(path) for path in paths]
     assert len(shares[0]) == 8
     strategy = tf.distribute.get_strategy()
+    trained = replicas_script.TRAINED
     expected = {
-        is_augmented: replicas_script.passes(strategy, make())
-        for is_augmented, make in enumerate(
-            [replicas_script.training_dataset, replicas_script.views]
-        )
+        kind: replicas_script.passes(strategy, dataset)
+        for kind, dataset in {
+            "images": replicas_script.training_dataset(),
+            "views": replicas_script.views(),
+            "trained": replicas_script.training_dataset(initial_epoch=trained),
+        }.items()
     }
     for way in shares[0]:
-        found = np.concatenate([share[way] for share in shares], axis=-1)
-        # Views are of [0, 255], in float32; the numbers of images are exact.
+        (kind,) = {"views", "trained"} & set(way.split("_")) or {"images"}
         np.testing.assert_allclose(
-            found,
-            expected["views" in way],
+            np.concatenate([share[way] for share in shares], axis=-1),
+            expected[kind],
             rtol=0,
-            atol=1e-3 if "views" in way else 0,
+            # Views are of [0, 255], in float32; the images' numbers are exact.
+            atol=1e-3 if kind == "views" else 0,
             err_msg=way,
         )
 
