@@ -127,7 +127,13 @@ class _Composition(Augmentation):
     """
 
     def __init__(self, sequential):
-        self.steps = [as_augmentation(layer) for layer in sequential.layers]
+        self.steps = []
+        for layer in sequential.layers:
+            step = as_augmentation(layer)
+            # One in another one is as if its layers stood there themselves: a
+            # place, and so a key, belongs to one layer.
+            is_nested = isinstance(step, _Composition)
+            self.steps += step.steps if is_nested else [step]
         ranges = {
             tuple(step.value_range)
             for step in self.steps

@@ -132,7 +132,7 @@ def linear_evaluation(
             train_features,
             train_labels,
             sorted(l2_values, reverse=True),
-            validation_split(train_labels, validation_fraction, seed),
+            _checked_split(train_labels, validation_fraction, seed),
             max_iterations,
         )
         best = max(validation_accuracy.values())
@@ -199,6 +199,18 @@ def _check_arguments(
             "`max_iterations` must be a positive integer. Received: "
             f"max_iterations={max_iterations!r}."
         )
+
+
+def _checked_split(labels, fraction, seed):
+    """A split of which both parts hold images."""
+    is_validation = validation_split(labels, fraction, seed)
+    if not is_validation.any():
+        raise ValueError(
+            "`validation_fraction` must be large enough to hold out an image. "
+            f"Received: validation_fraction={fraction!r} of {len(labels)} "
+            "images."
+        )
+    return is_validation
 
 
 def _validate(features, labels, l2_values, is_validation, max_iterations):

@@ -146,12 +146,25 @@ class ContrastiveLoss(keras.losses.Loss):
 
     def save_own_variables(self, store):
         for variable in self.variables:
-            store["temperature"] = ops.convert_to_numpy(variable)
+            store[self._stored_name] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store):
-        if "temperature" in store:
+        names = {"temperature", "log_temperature"} & set(store.keys())
+        if names - {self._stored_name}:
+            raise ValueError(
+                "The temperature of a loss is learned in the file and fixed in "
+                "the model, or the other way round. Received: "
+                f"{sorted(names)[0]!r} for {self._stored_name!r}; compile the "
+                "model with the kind of temperature that was saved."
+            )
+        for name in names:
             self.build()
-            self.variables[0].assign(store["temperature"])
+            self.variables[0].assign(store[name])
+
+    @property
+    def _stored_name(self):
+        is_learned = isinstance(self._temperature, LearnedTemperature)
+        return "log_temperature" if is_learned else "temperature"
 
     def get_config(self):
         kept = self._temperature

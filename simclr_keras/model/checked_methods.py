@@ -1,5 +1,7 @@
 """Keras's methods, each with the checks that it needs beforehand."""
 
+import math
+
 import keras
 
 from simclr_keras import distribution
@@ -73,10 +75,15 @@ class CheckedMethods:
         validation_freq=1,
     ):
         checks.check_weights(sample_weight, class_weight)
-        num_steps = None
-        if steps_per_epoch is not None:
-            num_steps = steps_per_epoch * (epochs - initial_epoch)
-        self._check_data(x, y, batch_size, num_steps, validation_split)
+        self._check_data(
+            x,
+            y,
+            batch_size,
+            steps_per_epoch,
+            epochs - initial_epoch,
+            validation_split,
+            validation_batch_size,
+        )
         if validation_data is not None:
             *data, weight = keras.utils.unpack_x_y_sample_weight(
                 validation_data
@@ -217,7 +224,14 @@ class CheckedMethods:
         return [TellOfValues(), *callbacks]
 
     def _check_data(
-        self, x, y, batch_size=None, num_steps=None, validation_split=0.0
+        self,
+        x,
+        y,
+        batch_size=None,
+        steps=None,
+        num_epochs=1,
+        validation_split=0.0,
+        validation_batch_size=None,
     ):
         """Refuses what can be told without reading a dataset."""
         description = batches.describe(x, y)
@@ -230,15 +244,20 @@ class CheckedMethods:
         arrays = batches.unpack(x, y)
         count = len(batches.images_of(arrays))
         num_train = int(count * (1 - validation_split))
-        for part, steps in ((num_train, num_steps), (count - num_train, None)):
+        if batch_size is None and steps is not None:
+            batch_size = math.ceil(num_train / steps)  # As Keras does.
+        for part, size, num_steps in (
+            (num_train, batch_size, steps and steps * num_epochs),
+            (count - num_train, validation_batch_size or batch_size, None),
+        ):
             checks.check_remainder(
                 part,
-                batch_size or 32,
+                size or 32,
                 # Only TensorFlow's models have strategies.
                 distribution.num_replicas(
                     getattr(self, "distribute_strategy", None)
                 ),
-                steps,
+                num_steps,
             )
         self._check_arrays(arrays)
 

@@ -209,6 +209,31 @@ def check_negatives(batch):
         raise ValueError(SINGLE_IMAGE)
 
 
+def check_label_shape(shape, num_images=None, num_classes=None):
+    """Raises unless labels are one for each image, or one-hot.
+
+    Args:
+        shape: Shape of the labels.
+        num_images: Integer, or None where it is not known.
+        num_classes: Number of classes of the linear probe, or None.
+
+    Raises:
+        ValueError: If it is neither (N,), (N, 1) nor (N, num_classes).
+    """
+    shape = tuple(shape)
+    is_one_hot = len(shape) == 2 and (
+        num_classes is None or shape[1] in (None, num_classes)
+    )
+    fits = len(shape) == 1 or is_one_hot or shape[1:] == (1,)
+    if fits and (None in (shape[0], num_images) or shape[0] == num_images):
+        return
+    raise ValueError(
+        "Labels must be one integer for each image, (N,) or (N, 1), or "
+        f"one-hot (N, num_classes). Received: labels.shape={shape} for "
+        f"{num_images} images and num_classes={num_classes}."
+    )
+
+
 # --- What arrays hold --------------------------------------------------------
 def check_arrays(batch, value_range, num_classes=None):
     """Checks the values of arrays in host memory, a chunk at a time.
@@ -235,9 +260,12 @@ def check_arrays(batch, value_range, num_classes=None):
     ]
     if num_classes is not None and LABEL in batch:
         labels = keras.ops.convert_to_numpy(batch[LABEL])
+        check_label_shape(labels.shape, len(images_of(batch)), num_classes)
         is_one_hot = labels.ndim == 2 and labels.shape[-1] == num_classes
         if not is_one_hot and not np.all(
-            (labels >= 0) & (labels < num_classes)
+            (labels >= 0)
+            & (labels < num_classes)
+            & (labels == np.floor(labels))
         ):
             raise ValueError(
                 f"{label_message(num_classes)} Found labels from "

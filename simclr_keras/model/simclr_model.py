@@ -1,6 +1,7 @@
 """The model that learns representations by comparing views."""
 
 import itertools
+import operator
 
 import keras
 from keras import ops
@@ -23,6 +24,8 @@ from simclr_keras.projection_head import ProjectionHead
 
 # The seed of the views in `evaluate`.
 _EVALUATION_SEED = 0
+# Keys of views lie beyond those of the places in a composition.
+_FIRST_VIEW_KEY = 2**16
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -133,11 +136,16 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             projection_head = ProjectionHead()
         _check_layer("encoder", encoder)
         _check_layer("projection_head", projection_head)
-        if num_classes is not None and not num_classes > 0:
-            raise ValueError(
-                "`num_classes` must be a positive integer or None. Received: "
-                f"num_classes={num_classes!r}."
-            )
+        if num_classes is not None:
+            is_integer = hasattr(num_classes, "__index__")
+            if isinstance(num_classes, bool) or not (
+                is_integer and num_classes > 0
+            ):
+                raise ValueError(
+                    "`num_classes` must be a positive integer or None. "
+                    f"Received: num_classes={num_classes!r}."
+                )
+            num_classes = operator.index(num_classes)
         self.encoder = encoder
         self.projection_head = projection_head
         self.augmentation = augmentation
@@ -338,7 +346,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             key = augmentation.next_key()
             if augmentation is not self._augmentations[0]:
                 # Another one with the seed of the first must not draw alike.
-                key = fold_key(key, view)
+                key = fold_key(key, _FIRST_VIEW_KEY + view)
         return self.apply_augmentation(augmentation, images, index, key)
 
     def scale(self, images):
@@ -417,6 +425,9 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
                     checks.missing_labels_message(self.num_classes)
                 )
             return None
+        checks.check_label_shape(
+            labels.shape, batches.images_of(batch).shape[0], self.num_classes
+        )
         if len(labels.shape) == 2 and labels.shape[-1] not in (None, 1):
             labels = ops.argmax(labels, axis=-1)  # from one-hot
         return ops.cast(ops.reshape(labels, (-1,)), "int32")

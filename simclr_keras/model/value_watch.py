@@ -68,10 +68,11 @@ class ValueWatch:
             )
         if self.num_classes is not None and LABEL in batch:
             labels = ops.cast(batch[LABEL], "float32")
-            # One-hot labels are 0 or 1, which are classes.
-            no_class = _any(
-                [ops.logical_not((labels >= 0) & (labels < self.num_classes))]
-            )
+            is_one_hot = len(labels.shape) == 2 and labels.shape[-1] != 1
+            are_classes = (labels >= 0) & (labels < self.num_classes)
+            if not is_one_hot:
+                are_classes &= labels == ops.floor(labels)
+            no_class = _any([ops.logical_not(are_classes)])
         if outside is not None or no_class is not None:
             found = [
                 0.0 if flag is None else ops.cast(flag, "float32")

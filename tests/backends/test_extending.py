@@ -9,10 +9,8 @@ from keras import ops
 
 import simclr_keras
 from tests import extending
+from tests.extending import BYOL, SUPCON, VICREG
 
-SUPCON = "Supervised contrastive loss"
-BYOL = "A predictor and a moving-average target (BYOL)"
-VICREG = "A loss without negatives (VICReg)"
 TEMPERATURE = "A temperature that is learned"
 HEAD = "A projection head of your own layers"
 TWO_AUGMENTATIONS = "A different augmentation for each view"
