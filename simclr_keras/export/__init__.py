@@ -1,7 +1,7 @@
-"""Ways out of Keras: a SavedModel for TF Hub and TF Serving, ONNX, LiteRT.
+"""Exports to other formats: SavedModel for TF Hub and TF Serving, ONNX, LiteRT.
 
-An encoder leaves for other Keras code by `encoder.save("encoder.keras")`, and
-for everything else by what stands here:
+Within Keras, save an encoder with `encoder.save("encoder.keras")`. Everything
+else is covered here:
 
     simclr_keras.export_saved_model(model, "hub_module")
     simclr_keras.export.export_onnx(model, "encoder.onnx")

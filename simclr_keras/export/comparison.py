@@ -1,12 +1,13 @@
-"""Whether a SavedModel that was written does what the model does.
+"""Compares an exported SavedModel with the model.
 
-Both run with TensorFlow's graph optimizer (Grappler) switched off. It moves
-constants from one product into another, which rounds 16 bits in other places,
-and a deep network in training mode makes one such rounding as large as its
-output: batch norm divides by the deviation of a few images, layer after layer.
-In bfloat16, MobileNetV3Small so differed by 0.4 of its largest output, as much
-as from a wrong export, and no tolerance could tell the two apart. Operation by
-operation, a model and its export are equal to the last bit.
+Both run with TensorFlow's graph optimizer (Grappler) switched off. The
+optimizer moves constants from one product into another, so that 16-bit numbers
+are rounded elsewhere. In training mode a deep network can amplify one such
+rounding to the size of its output, since every batch norm divides by the
+standard deviation of a few images: MobileNetV3Small in bfloat16 differed by 0.4
+of its largest output, as much as a broken export would, and no tolerance tells
+the two apart. Without the optimizer, a model and its export are equal to the
+last bit.
 """
 
 import contextlib
@@ -17,41 +18,43 @@ import numpy as np
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-# As a share of an output's largest value. Correct exports measure 0, in
-# float32, bfloat16 and float16 alike.
+# As a fraction of an output's largest value. The measured difference of correct
+# exports is 0 in float32, bfloat16 and float16.
 _TOLERANCE = 1e-4
-# By how much float32 rounds a variable, and so its move, as a share of it.
+# Rounding of a float32 variable, and so of its update, as a fraction of it.
 _ROUNDING = 5e-7
-# Where a model does not repeat itself, by how many times the difference of two
-# of its runs another run may differ.
+# For models that are not deterministic: the allowed difference, in units of the
+# difference between two runs of the model.
 _NOISE_FACTOR = 4
 _BATCH_SIZE = 4
-_ANY_SIZE = 96  # pixels, where the encoder takes any; a multiple of 32
-_MARGIN = 7, 3  # pixels by which an image is not of the views' size
-_MOVE = "the move of "
+_ANY_SIZE = 96  # pixels, for encoders that take any size; a multiple of 32
+_MARGIN = 7, 3  # pixels by which images differ from the encoder's size
+_UPDATE = "the update of "
 
 
 def compare(path, parts):
-    """Compares what was written with the model.
+    """Compares an exported folder with the model.
+
+    Variables must be equal. Outputs and the updates of moving statistics are
+    compared on random images, in inference and training mode.
 
     Args:
-        path: String, the folder that was written.
+        path: String, the folder.
         parts: `Parts` of the model.
 
     Returns:
-        The largest difference of the representations in inference.
+        The largest difference of the representations in inference mode.
 
     Raises:
-        ValueError: If variables, outputs, or the moves of moving statistics
-            differ.
+        ValueError: If anything differs.
     """
     module = tf.saved_model.load(path)
     variables = _by_name(parts)
     copies = dict(zip(variables, _copies(module)))
     check_same(copies, variables, tolerance=0)
-    moved = [name for name, v in variables.items() if not v.trainable]
-    variables = {name: variables[name] for name in moved}
-    copies = {name: copies[name] for name in moved}
+    state = [name for name, v in variables.items() if not v.trainable]
+    variables = {name: variables[name] for name in state}
+    copies = {name: copies[name] for name in state}
     written = _Run(module.endpoints, copies)
     eager = _Run(parts.call, variables)
     traced = _Run(_in_graph(parts), variables)
@@ -72,32 +75,33 @@ def compare(path, parts):
 
 
 def check_same(found, expected, tolerance, slack=None):
-    """Raises unless `found` is near to `expected`, name by name.
+    """Raises unless all of `expected` was found.
 
     Args:
-        found: Dictionary of arrays or tensors: what the file gives.
-        expected: Dictionary of what the model gives.
-        tolerance: Float, share of an output's largest value.
-        slack: Dictionary of floats by which an output may differ beside.
-            Defaults to None, which is 0 for each.
+        found: Dictionary of arrays or tensors from the exported file.
+        expected: Dictionary of arrays or tensors from the model.
+        tolerance: Float, allowed difference as a fraction of the largest value
+            of each expected array.
+        slack: Dictionary of floats, differences that are allowed in addition.
+            Defaults to None, no such differences.
 
     Returns:
-        The largest difference of the first.
+        The largest difference of the first array.
 
     Raises:
-        ValueError: If one is missing, differs by more, or is not finite.
+        ValueError: If an array is missing, differs, or is not finite.
     """
     differences = []
     for name, value in expected.items():
         if name not in found:
             raise ValueError(
-                "What was written differs from the model, so that nothing is "
+                "The exported file differs from the model, so nothing was "
                 f"exported. Expected {name!r}. Received: {sorted(found)}."
             )
         value, result = _array(value), _array(found[name])
         if result.shape != value.shape:
             raise ValueError(
-                "What was written differs from the model, so that nothing is "
+                "The exported file differs from the model, so nothing was "
                 f"exported. Expected {name!r} of shape {value.shape}. "
                 f"Received: the shape {result.shape}."
             )
@@ -106,26 +110,26 @@ def check_same(found, expected, tolerance, slack=None):
         differences.append(_largest(result - value))
         if not differences[-1] <= allowed:  # Catches NaN too.
             raise ValueError(
-                "What was written differs from the model, so that nothing is "
+                "The exported file differs from the model, so nothing was "
                 f"exported. Expected {name!r} to be within {allowed:.3g} of "
                 f"the model's, whose largest value is {scale:.3g}. Received: a "
-                f"difference of {differences[-1]:.3g}. The cause may be "
-                "weights or outputs that are not finite, random numbers drawn "
-                "in Python, or layers that compute with TensorFlow variables "
+                f"difference of {differences[-1]:.3g}. Possible "
+                "causes: weights or outputs that are not finite, random "
+                "numbers drawn in Python, or layers with TensorFlow variables "
                 "of their own."
             )
     return differences[0] if differences else 0.0
 
 
 def sample_images(parts, batch_size):
-    """Batches of uint8 images, one of each kind that is prepared otherwise.
+    """Makes random images, a batch for each way in which they are prepared.
 
     Args:
         parts: `Parts` of a model.
         batch_size: Integer.
 
     Returns:
-        List of arrays (B, H, W, C).
+        List of uint8 arrays (B, H, W, C).
     """
     height, width, channels = (size or _ANY_SIZE for size in parts.image_shape)
     sizes = [(height, width)]
@@ -140,21 +144,28 @@ def sample_images(parts, batch_size):
 
 
 def _check(found, eager, traced, images, training):
-    """Raises unless what was found is what the model does.
+    """Raises unless what was found is what the model gives.
+
+    Args:
+        found: Dictionary of outputs and updates.
+        eager: `_Run` of the model.
+        traced: `_Run` of the model as a graph.
+        images: Float array (B, H, W, C) in [0, 1].
+        training: Whether they are of training mode.
 
     Returns:
         The largest difference of the representations.
     """
     rounding = {
-        f"{_MOVE}{name}": _ROUNDING * _largest(_array(variable))
+        f"{_UPDATE}{name}": _ROUNDING * _largest(_array(variable))
         for name, variable in eager.variables.items()
     }
     try:
         expected = eager(images, training)
         return check_same(found, expected, _TOLERANCE, rounding)
     except ValueError:
-        # Some processors fuse operations in a graph alone; and on some, as in
-        # layers without a seed, no two runs are the same.
+        # Operations may be fused in graphs only, depending on the processor,
+        # and some kernels, like layers without a seed, are not deterministic.
         expected, again = (traced(images, training) for _ in range(2))
         slack = {
             name: _NOISE_FACTOR * _largest(again[name] - value)
@@ -165,12 +176,13 @@ def _check(found, eager, traced, images, training):
 
 
 class _Run:
-    """Calls a function of images, and sees what it does to variables.
+    """Calls a function and observes how it updates variables.
 
     Args:
-        function: From images and `training` to a dictionary of outputs.
-        variables: Dictionary of those that it may change. They are put back,
-            so that every call starts from the same.
+        function: Function from `images` and `training` to a dictionary of
+            outputs.
+        variables: Dictionary of the variables that it may update. They are
+            restored after each call.
     """
 
     def __init__(self, function, variables):
@@ -178,7 +190,7 @@ class _Run:
         self.variables = variables
 
     def __call__(self, images, training):
-        """The outputs and the variables' moves, by name."""
+        """Returns a dictionary of the outputs and the variables' updates."""
         before = {
             name: keras.ops.convert_to_numpy(variable)
             for name, variable in self.variables.items()
@@ -187,7 +199,9 @@ class _Run:
             outputs = self.function(images, training=training)
             seen = {name: _array(value) for name, value in outputs.items()}
             for name, variable in self.variables.items():
-                seen[f"{_MOVE}{name}"] = _array(variable) - _array(before[name])
+                seen[f"{_UPDATE}{name}"] = _array(variable) - _array(
+                    before[name]
+                )
         finally:
             for name, variable in self.variables.items():
                 variable.assign(before[name])
@@ -195,7 +209,7 @@ class _Run:
 
 
 def _in_graph(parts):
-    """What the model does as a graph, traced as the export is."""
+    """Returns the model as a function, traced like the export."""
     function = tf.function(parts.call, autograph=False)
     spec = tf.TensorSpec((None, *parts.image_shape), tf.float32)
 
@@ -207,14 +221,14 @@ def _in_graph(parts):
 
 
 def _by_name(parts):
-    """All variables of the model, the states of random layers included."""
+    """Returns all variables of the model, with the states of random layers."""
     variables = [v for layer in parts.layers() for v in layer.variables]
-    # Paths need not differ, as of two layers of one name.
+    # With a number, since two layers may have the same path.
     return {f"{v.path} ({i})": v for i, v in enumerate(variables)}
 
 
 def _copies(module):
-    """The variables of what was written, in the model's order."""
+    """Returns the variables of an exported module, in the model's order."""
     copies = list(module.state)
     if hasattr(module, "projection_head"):
         copies += module.projection_head.state
@@ -231,10 +245,7 @@ def _largest(array):
 
 @contextlib.contextmanager
 def _operation_by_operation():
-    """No graph optimizer and no TensorFloat-32 for a while.
-
-    The one rounds 16 bits in other places, the other at 1e-3.
-    """
+    """Switches the graph optimizer and TensorFloat-32 off in a `with` block."""
     options, precision = tf.config.optimizer, tf.config.experimental
     name = "disable_meta_optimizer"
     disabled = options.get_experimental_options().get(name, False)

@@ -1,8 +1,7 @@
-"""ONNX and LiteRT (TFLite) files, by the converters that Keras calls.
+"""Export to ONNX and LiteRT (TFLite) files, by the converters of Keras.
 
-Both hold inference alone: images (B, H, W, C), float32 in [0, 1], to
-representations (B, F). What was written is run and compared before a function
-returns.
+The files hold inference only, from images to representations. Each is run and
+compared with the model before its function returns.
 """
 
 import importlib
@@ -19,7 +18,7 @@ from simclr_keras.export.parts import (
 from simclr_keras.export.write_aside import write_aside
 from simclr_keras.optional_imports import import_optional
 
-# Float32 in other kernels, as a share of the largest output.
+# float32 in other kernels, as a fraction of the largest output.
 _TOLERANCE = 1e-4
 _BATCH_SIZES = (1, 3)
 
@@ -27,35 +26,35 @@ _BATCH_SIZES = (1, 3)
 def export_onnx(
     model, path, opset_version=17, preprocessing=True, image_shape=None
 ):
-    """Writes an encoder as an ONNX file.
+    """Exports an encoder as an ONNX file, for inference.
 
-    The file has one input, `images`: (B, H, W, C), float32 in [0, 1]. Its one
-    output is the representations (B, F), float32, in inference mode.
+    The file has one input, `images` (B, H, W, C), float32 in [0, 1], and one
+    output, the representations (B, F), float32. A file of a `SimCLRModel`
+    crops and resizes images as the model does.
 
     Args:
-        model: `SimCLRModel`, of which the encoder is exported, or an encoder
-            alone: a built layer, images (B, H, W, C) in [0, 1] to (B, F). All
-            its layers compute in float32.
-        path: String or `os.PathLike`: the file to write, replaced if it is
-            there. Its folder is made if there is none.
-        opset_version: Integer, ONNX's version of the operators. Defaults to
-            17.
-        preprocessing: What happens to images inside, as in
-            `export_saved_model`: True is what happens in the model, False is
-            nothing, and a layer gets all images. Defaults to True.
-        image_shape: Tuple (H, W, C) of what the encoder takes, as in
-            `export_saved_model`. Defaults to None.
+        model: `SimCLRModel`, whose encoder is exported, or an encoder alone: a
+            built layer from images (B, H, W, C) in [0, 1] to representations
+            (B, F). All its layers must compute in float32.
+        path: String or `os.PathLike`, the file to write. An existing file is
+            replaced; a missing folder is created.
+        opset_version: Integer, the ONNX operator set. Defaults to 17.
+        preprocessing: Boolean or layer: what the file does to images before
+            the encoder, as in `export_saved_model`. Defaults to True, what the
+            model does.
+        image_shape: Tuple (H, W, C), the shape of the images that the encoder
+            takes, as in `export_saved_model`. Defaults to None.
 
     Returns:
         The path, a string.
 
     Raises:
-        ImportError: If `onnxruntime`, which compares, or `tf2onnx`, which
-            converts, is not installed.
+        ImportError: If `tf2onnx` or `onnxruntime`, with which the file is
+            compared, is not installed.
         TypeError: If `model` or `preprocessing` is not a layer.
         ValueError: As in `export_saved_model`, or if the encoder computes in
-            16 bits. A failed export leaves the path as it was.
-        RuntimeError: If Keras does not run on TensorFlow.
+            16 bits. A failed export leaves `path` unchanged.
+        RuntimeError: If the Keras backend is not TensorFlow.
 
     Example:
         simclr_keras.export.export_onnx(model, "encoder.onnx")
@@ -82,27 +81,28 @@ def export_onnx(
 def export_litert(
     model, path, preprocessing=True, image_shape=None, image_size=None
 ):
-    """Writes an encoder as a LiteRT (TFLite) file.
+    """Exports an encoder as a LiteRT (TFLite) file, for inference.
 
-    The file has one input: images (B, H, W, C), float32 in [0, 1]. Its one
-    output is the representations (B, F), float32, in inference mode. A reader
-    resizes the input tensor to its batch before it allocates; H and W are
-    fixed, unless the encoder takes any and nothing comes before it.
+    The file has one input, images (B, H, W, C), float32 in [0, 1], and one
+    output, the representations (B, F), float32. The batch size is set by
+    resizing the input tensor before tensors are allocated. LiteRT cannot choose
+    by size whether to crop an image, so H and W are fixed: see `image_size`.
 
     Args:
-        model: `SimCLRModel`, of which the encoder is exported, or an encoder
-            alone: a built layer, images (B, H, W, C) in [0, 1] to (B, F). All
-            its layers compute in float32.
-        path: String or `os.PathLike`, ending in ".tflite": the file to write,
-            replaced if it is there. Its folder is made if there is none.
-        preprocessing: What happens to images inside, as in
-            `export_saved_model`: True is what happens in the model, False is
-            nothing, and a layer gets all images. Defaults to True.
-        image_shape: Tuple (H, W, C) of what the encoder takes, as in
-            `export_saved_model`. Defaults to None.
-        image_size: Pair (H, W) of the images that the file takes. None is the
-            size that the encoder takes, that of the views: images which
-            `preprocessing=True` leaves as they are. Defaults to None.
+        model: `SimCLRModel`, whose encoder is exported, or an encoder alone: a
+            built layer from images (B, H, W, C) in [0, 1] to representations
+            (B, F). All its layers must compute in float32.
+        path: String or `os.PathLike`, the file to write. An existing file is
+            replaced; a missing folder is created.
+        preprocessing: Boolean or layer: what the file does to images before
+            the encoder, as in `export_saved_model`. Defaults to True, what the
+            model does.
+        image_shape: Tuple (H, W, C), the shape of the images that the encoder
+            takes, as in `export_saved_model`. Defaults to None.
+        image_size: Pair (H, W), the size of the images that the file takes.
+            Defaults to None, the size of the encoder's images, which
+            `preprocessing=True` does not crop; it may stay open if the encoder
+            takes any size.
 
     Returns:
         The path, a string.
@@ -110,15 +110,15 @@ def export_litert(
     Raises:
         TypeError: If `model` or `preprocessing` is not a layer.
         ValueError: As in `export_saved_model`, or if the encoder computes in
-            16 bits. A failed export leaves the path as it was.
-        RuntimeError: If Keras does not run on TensorFlow.
+            16 bits. A failed export leaves `path` unchanged.
+        RuntimeError: If the Keras backend is not TensorFlow.
 
     Example:
         simclr_keras.export.export_litert(model, "encoder.tflite")
     """
     check_backend("export_litert")
-    # TensorFlow announces that its own interpreter will go; until then it
-    # serves those who have not installed the package that takes its place.
+    # TensorFlow's own interpreter is deprecated, but serves those who have not
+    # installed the package that replaces it.
     try:
         interpreter = importlib.import_module("ai_edge_litert.interpreter")
     except ImportError:
@@ -135,7 +135,6 @@ def export_litert(
         return reader.get_tensor(spec["index"])
 
     parts = find_parts(model, False, preprocessing, image_shape)
-    # LiteRT has no condition on the size of an image.
     size = tuple(image_size or parts.encoder_shape[:2])
     _check_image_size(parts, size)
     parts = parts._replace(
@@ -145,18 +144,18 @@ def export_litert(
 
 
 def _check_image_size(parts, size):
-    """Raises unless `size` is two integers that the parts take."""
+    """Raises unless `size` is that of images which the parts take."""
     taken = parts.image_shape[:2]
     if len(size) != 2 or any(n not in (None, m) for n, m in zip(taken, size)):
         raise ValueError(
-            "`image_size` must be a pair (H, W) of images that the encoder "
-            f"takes, {taken}. Received: image_size={size!r}; pass a "
-            "`preprocessing` that resizes them."
+            "`image_size` must be a pair (H, W). Without preprocessing it must "
+            f"be the size that the encoder takes, {taken}. Received: "
+            f"image_size={size!r}."
         )
 
 
 class _Inference(keras.Model):
-    """From images to representations, with what comes before the encoder."""
+    """Images to representations, with the preprocessing."""
 
     def __init__(self, parts):
         super().__init__(name="encoder", dtype="float32")
@@ -175,7 +174,7 @@ def _sample_images(parts):
 
 
 def _export(parts, path, file_format, suffix, run, **kwargs):
-    """Converts, runs what was written, and only then puts it at the path."""
+    """Converts and compares, and only then moves the file to its path."""
     if not computes_in_float32(parts.encoder):
         raise ValueError(
             "`model` must compute in float32. Received an encoder with layers "
@@ -189,7 +188,7 @@ def _export(parts, path, file_format, suffix, run, **kwargs):
     with write_aside(path, suffix) as written:
         for images in _sample_images(parts):
             expected = inference(images)
-            # After the call, without which Keras exports nothing.
+            # Keras only exports a model that has been called.
             if not os.path.exists(written):
                 inference.export(
                     written,

@@ -1,4 +1,4 @@
-"""What a reader of an exported folder wants to know, as text."""
+"""The model card and the configuration of an exported folder."""
 
 import json
 import platform
@@ -10,7 +10,6 @@ from simclr_keras.version import __version__
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-# The short way in for each reader; `hub.load` is in the text.
 _USE = """\
 ## Use
 
@@ -26,14 +25,15 @@ tf.saved_model.load(path).signatures["representation"]     # as TF Serving
 ```
 
 `images` are {shape}: floats in [0, 1] (float32, float64 or float16), or
-uint8; the signatures take float32 alone. Lists of Python's numbers count as
-floats: make pixels in [0, 255] a uint8 array first. With `training=True` batch
-norm uses the batch's statistics and updates the moving ones.
+uint8; the signatures take only float32. Python lists are always taken as
+floats: convert lists of pixels in [0, 255] to a uint8 array first. With
+`training=True`, batch norm uses the batch's statistics and updates its moving
+statistics.
 """
 
 
 def configuration(parts):
-    """JSON of `Parts`, the layers in Keras's own terms."""
+    """Returns JSON of `Parts`, with the Keras configuration of the layers."""
     return json.dumps(
         {
             "encoder": _serialize(parts.encoder),
@@ -47,15 +47,15 @@ def configuration(parts):
 
 
 def model_card(title, parts, shapes, difference, results, recipe):
-    """The model card, Markdown.
+    """Returns the model card as Markdown.
 
     Args:
         title: String.
         parts: `Parts` of the model.
         shapes: Dictionary of the endpoints' shapes, with the batch axis.
-        difference: Float: by how much the representations differed from the
-            model's.
-        results: Dictionary, numbers and dictionaries of them.
+        difference: Float, the largest difference between the representations
+            of the export and of the model.
+        results: Dictionary of numbers and of further dictionaries.
         recipe: Dictionary.
     """
     encoder = parts.encoder
@@ -92,13 +92,13 @@ def model_card(title, parts, shapes, difference, results, recipe):
         sections += ["## Results", _table(("", ""), _scalars(results))]
     if not recipe and not results:
         sections.append(
-            "Data, recipe and results were not given at the export."
+            "Data, recipe and results were not given when this was exported."
         )
     sections += [
         "## Versions",
         _table(("", ""), list(_versions().items())),
-        "In the export's comparison the representations differed from the "
-        f"model's by {difference:.1g} at most.",
+        "When exported, the representations differed from the model's by "
+        f"at most {difference:.1g}.",
     ]
     return "\n\n".join(part.strip() for part in sections) + "\n"
 
@@ -110,13 +110,13 @@ def _serialize(layer):
         serialized = keras.saving.serialize_keras_object(layer)
         json.dumps(serialized)
     except (NotImplementedError, TypeError, ValueError):
-        # A user's class need not say how it is made.
+        # Not every user's class has a configuration.
         return {"class_name": type(layer).__name__, "config": None}
     return serialized
 
 
 def _settings(encoder):
-    """The configuration's simple values, for those who read no JSON."""
+    """Returns the simple values of the configuration."""
     config = (_serialize(encoder) or {}).get("config") or {}
     return {
         key: value
@@ -127,7 +127,7 @@ def _settings(encoder):
 
 
 def _scalars(values, prefix=""):
-    """Rows (name, text) of nested dictionaries."""
+    """Flattens nested dictionaries to rows (name, text)."""
     rows = []
     for key, value in values.items():
         name = f"{prefix}{key}"

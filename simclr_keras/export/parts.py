@@ -1,4 +1,4 @@
-"""What is exported of a model: its parts, and the images that they take."""
+"""The parts of a model that are exported, and the images that they take."""
 
 import typing
 
@@ -17,13 +17,13 @@ class Parts(typing.NamedTuple):
     Attributes:
         encoder: Built `keras.layers.Layer`, images in [0, 1] to (B, F).
         projection_head: Built layer, (B, F) to (B, D), or None.
-        prepare: Function from images (B, H, W, C), floats in [0, 1], to those
-            that the encoder gets.
-        image_shape: Tuple (H, W, C) of what `prepare` takes; H and W may be
-            None, which is any.
-        encoder_shape: Tuple (H, W, C) of what the encoder gets; likewise.
-        crops: Whether `prepare` leaves images of the encoder's size as they
-            are, and crops and resizes others.
+        prepare: Function from images (B, H, W, C), floats in [0, 1], to the
+            encoder's images.
+        image_shape: Tuple (H, W, C) of the images that `prepare` takes. None
+            for H or W is any size.
+        encoder_shape: Tuple (H, W, C) of the images that the encoder gets.
+        crops: Whether `prepare` crops and resizes images unless they have the
+            encoder's size.
     """
 
     encoder: typing.Any
@@ -34,12 +34,12 @@ class Parts(typing.NamedTuple):
     crops: bool = False
 
     def layers(self):
-        """The encoder, and the head if there is one."""
+        """Returns the encoder and, if there is one, the head."""
         layers = (self.encoder, self.projection_head)
         return [layer for layer in layers if layer is not None]
 
     def call(self, images, training):
-        """What Keras makes of images, by the names of the endpoints."""
+        """Runs the Keras layers; returns a dictionary of outputs."""
         h = self.encoder(self.prepare(images), training=training)
         outputs = {"representation": h}
         if self.projection_head is not None:
@@ -48,15 +48,13 @@ class Parts(typing.NamedTuple):
 
 
 def find_parts(model, include_head=True, preprocessing=True, image_shape=None):
-    """The parts of a model, by the arguments that all exports share.
+    """Returns the parts of a model that an export needs.
 
     Args:
-        model: `SimCLRModel`, or an encoder alone: a built layer.
-        include_head: Whether a `SimCLRModel`'s projection head is a part.
-        preprocessing: What happens to images first: True is what happens in
-            the model, False is nothing, a layer is that layer.
-        image_shape: Tuple (H, W, C) of what the encoder takes, H and W
-            possibly None. None is what the model says.
+        model: As in `export_saved_model`.
+        include_head: As in `export_saved_model`.
+        preprocessing: As in `export_saved_model`.
+        image_shape: As in `export_saved_model`.
 
     Returns:
         `Parts`.
@@ -105,7 +103,7 @@ def find_parts(model, include_head=True, preprocessing=True, image_shape=None):
 
 
 def computes_in_float32(layer):
-    """Whether all layers in it compute in float32 or better."""
+    """Whether no layer in `layer` computes in 16 bits."""
     dtypes = {
         each.compute_dtype for each in keras_private.flatten_layers(layer)
     }
@@ -113,18 +111,18 @@ def computes_in_float32(layer):
 
 
 def check_backend(name):
-    """Raises unless Keras runs on TensorFlow; `name` is the function's."""
+    """Raises unless Keras runs on TensorFlow, as `name` needs it."""
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             f"`{name}` needs Keras on TensorFlow. Received: the backend "
-            f"{keras.backend.backend()!r}. Save the encoder by "
-            "`encoder.save('encoder.keras')`, and load and export it in a "
+            f"{keras.backend.backend()!r}. Save the encoder with "
+            "`encoder.save('encoder.keras')`, then load and export it in a "
             "process with KERAS_BACKEND=tensorflow."
         )
 
 
 def _check_model(model):
-    """Raises unless a model is a layer with variables, of no open scope."""
+    """Raises unless a model is a built layer, outside of any scope."""
     if not isinstance(model, keras.layers.Layer):
         raise TypeError(
             "`model` must be a SimCLRModel, a keras.Model or a "
@@ -133,24 +131,23 @@ def _check_model(model):
         )
     if not model.built:
         raise ValueError(
-            f"`model` must have its variables. Received {model.name!r}, which "
-            "has not been built; call it on a batch first."
+            f"`model` must be built. Received {model.name!r}, which has not "
+            "been built; call it on a batch first."
         )
     if tf.distribute.in_cross_replica_context():
         raise ValueError(
-            "A model is exported outside of `strategy.scope()`, though it may "
-            "have been built inside. Received a call inside of the scope."
+            "A model must be exported outside of `strategy.scope()`, even if "
+            "it was built inside. Received a call inside of the scope."
         )
 
 
 def _find_shapes(model, encoder, crop, given):
-    """The size of the views, and the shape that the encoder takes.
+    """Returns the views' size and the shape of the encoder's images.
 
-    Returns:
-        Tuple (H, W) or None; tuple (H, W, C).
+    The size (H, W) is None if the model does not crop and resize.
     """
     shape = given or _known_shape(encoder)
-    # What a model was built on is what comes before its crop.
+    # A model was built on images before they are cropped.
     images = shape or _known_shape(model)
     view_size = None
     if crop is not None and images is not None:
@@ -158,18 +155,17 @@ def _find_shapes(model, encoder, crop, given):
     if shape is None and images is not None:
         shape = (*(view_size or images[:2]), images[-1])
     if not shape or len(shape) != 3 or not isinstance(shape[-1], int):
-        says = f", while the encoder {encoder.name!r} takes {shape}"
+        known = f", and the encoder {encoder.name!r} was built on {shape}"
         raise ValueError(
-            "`image_shape` must be a tuple (H, W, C), of which H and W may be "
-            "None, where the encoder does not say what it takes. Received: "
-            f"image_shape={given!r}{'' if given else says}."
+            "`image_shape` must be a tuple (H, W, C), where H and W may be "
+            f"None. Received: image_shape={given!r}{'' if given else known}."
         )
     return view_size, tuple(shape)
 
 
 def _known_shape(layer):
-    """The shape (H, W, C) that a layer was built on, if it says so."""
-    # A functional model has the one, other layers have the other.
+    """Returns the shape (H, W, C) that a layer was built on, or None."""
+    # Functional models have the former, other layers the latter.
     shape = getattr(layer, "input_shape", None)
     if shape is None:
         shape = (layer.get_build_config() or {}).get("input_shape")
@@ -177,7 +173,7 @@ def _known_shape(layer):
 
 
 def _size_after(crop, channels):
-    """The one size (H, W) that images of every size get, or None."""
+    """Returns the size (H, W) that all images get, or None."""
     spec = tf.TensorSpec((None, None, None, channels), tf.float32)
     function = tf.function(crop, autograph=False)
     size = tuple(function.get_concrete_function(spec).output_shapes[1:3])
@@ -185,7 +181,7 @@ def _size_after(crop, channels):
 
 
 def _in_unit_range(function, value_range):
-    """A function of images in another range, of images in [0, 1]."""
+    """Makes a function of images in `value_range` one of images in [0, 1]."""
     low, high = value_range
     return lambda images: (
         (function(images * (high - low) + low) - low) / (high - low)
@@ -193,7 +189,7 @@ def _in_unit_range(function, value_range):
 
 
 def _with_shape(function, image_shape):
-    """The function, with what is known of its result."""
+    """Adds to a function what is known of its result's shape."""
     return lambda images: tf.ensure_shape(
         tf.cast(function(images), tf.float32), (None, *image_shape)
     )

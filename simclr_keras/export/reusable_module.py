@@ -1,7 +1,7 @@
-"""A Keras encoder as a reusable SavedModel: an object ready to be saved.
+"""Makes a reusable SavedModel object of a Keras encoder.
 
-What TF Hub asks of such an object is a `__call__` with an argument `training`,
-and the lists `variables`, `trainable_variables` and `regularization_losses`.
+TF Hub expects a `__call__` with a `training` argument, and the lists
+`variables`, `trainable_variables` and `regularization_losses`.
 
 Reference:
     - https://www.tensorflow.org/hub/reusable_saved_models
@@ -24,21 +24,21 @@ _MODES = (False,), (True,)  # The values of `training`.
 
 
 def build_module(parts):
-    """The object to save, with its signatures.
+    """Returns the object to save, its signatures and its output shapes.
 
     Args:
         parts: `Parts` of a model.
 
     Returns:
-        The trackable object; a dictionary of its signatures; and a dictionary
-        of the endpoints' shapes.
+        Tuple of the trackable object, a dictionary of signatures, and a
+        dictionary of the endpoints' shapes.
     """
     encode = _Copy(parts.encoder, _with_endpoints(parts.encoder))
     project = None
     if parts.projection_head is not None:
         project = _Copy(parts.projection_head, parts.projection_head)
 
-    # Every way in calls these two, which are so stored only once.
+    # All other functions call these two, so that each network is stored once.
     @tf.function(autograph=False)
     def forward(images, training):
         outputs = encode(parts.prepare(images), training)
@@ -58,7 +58,7 @@ def build_module(parts):
         return outputs
 
     images = tf.TensorSpec((None, *parts.image_shape), tf.float32, "images")
-    # NumPy's floats are float64 if nothing else is said.
+    # NumPy's default is float64.
     either = [images] + [
         tf.TensorSpec(images.shape, dtype, "images")
         for dtype in (tf.float64, tf.float16, tf.uint8)
@@ -70,7 +70,7 @@ def build_module(parts):
     functions = _Functions()
     module = _reusable(encode, functions.add(represent, either, _MODES))
     module.endpoints = functions.add(endpoints, either, _MODES)
-    # As Keras's TFSMLayer calls them: one argument, one mode each.
+    # For Keras's TFSMLayer, which calls them with a single argument.
     module.serve = module.__call__
     module.train = functions.add(lambda images: represent(images, True), either)
     if project is not None:
@@ -104,35 +104,34 @@ def build_module(parts):
 
 
 class _Functions:
-    """Functions to be saved, with the inputs and modes they are traced for.
+    """Functions to save, and the inputs and modes to trace them for.
 
-    TensorFlow keeps what it traces while it saves apart from what was traced
-    before, and saves the former: functions that are traced beforehand are
-    traced twice. So they are traced by the first of the signatures, which is
-    traced while saving, before anything else is.
+    `tf.saved_model.save` traces functions again that were traced before it was
+    called. To trace them once only, the signatures do it, which are the first
+    functions that are traced during saving.
     """
 
     def __init__(self):
         self.traces = []
 
     def add(self, function, specs, modes=((),)):
-        """A `tf.function` for the inputs, in each mode; not traced yet."""
+        """Returns a `tf.function`, to be traced for each spec and mode."""
         function = tf.function(function, autograph=False)
         self.traces += [(function, s, mode) for s in specs for mode in modes]
         return function
 
     def trace(self):
-        """Traces what is not traced yet."""
-        with tf.init_scope():  # Outside of the signature's own graph.
+        """Traces all functions that have not been traced yet."""
+        with tf.init_scope():  # Out of the graph of the signature.
             for function, spec, mode in self.traces:
                 function.get_concrete_function(spec, *mode)
 
 
 class _Copy:
-    """A Keras layer that computes with TensorFlow variables of its own.
+    """Runs a Keras layer with copies of its variables.
 
-    The copies bear the whole path as their name, by which readers tell them
-    apart, and are plain variables where a strategy has mirrored the layer's.
+    The copies are named by the full path, so that names are unique, and are
+    plain variables even if the layer's are mirrored by a strategy.
     """
 
     def __init__(self, layer, function):
@@ -146,7 +145,7 @@ class _Copy:
         ]
 
     def select(self, keras_variables):
-        """The copies of some of the layer's variables."""
+        """Returns the copies of some of the layer's variables."""
         copies = {id(v): c for v, c in zip(self.sources, self.variables)}
         return [copies[id(v)] for v in keras_variables]
 
@@ -162,7 +161,7 @@ class _Copy:
 
 
 def _reusable(copy, call):
-    """An object with what TF Hub's interface asks for."""
+    """Returns an object with TF Hub's interface."""
     weights = copy.layer.weights
     trainable = copy.layer.trainable_weights
     module = tf.train.Checkpoint()
@@ -174,7 +173,7 @@ def _reusable(copy, call):
         for v in trainable
         if v.regularizer is not None
     ]
-    # With the states of random layers, which are no weights.
+    # With the states of random layers, which are not weights.
     module.state = copy.variables
     return module
 
@@ -193,9 +192,9 @@ def _copy_variable(variable):
 
 
 def _shared_variables(layer):
-    """The ids of variables that a loaded SavedModel in the layer computes with.
+    """Returns the ids of the variables of SavedModels loaded in the layer.
 
-    Its functions know their variables by themselves and take no others.
+    They cannot be replaced by copies: loaded functions hold their variables.
     """
     return {
         id(v)
@@ -207,10 +206,10 @@ def _shared_variables(layer):
 
 @contextlib.contextmanager
 def unsynchronized(*layers):
-    """Batch norm takes its own replica's statistics for a while.
+    """Switches synchronized batch norm off in a `with` block.
 
-    A saved function has one replica, and the all-reduce that would be left of
-    it there is a custom gradient, which readers warn of.
+    A saved function has a single replica. An all-reduce in it would be useless,
+    and its custom gradient makes readers print warnings.
     """
     found = [
         sublayer
@@ -229,7 +228,7 @@ def unsynchronized(*layers):
 
 
 def _with_endpoints(encoder):
-    """The encoder as a function to a dictionary, with every endpoint."""
+    """Returns the encoder as a function to a dictionary of endpoints."""
     endpoints = getattr(encoder, "endpoints", None)
     if isinstance(endpoints, dict) and hasattr(encoder, "input"):
         outputs = {**endpoints, "representation": encoder.output}
@@ -240,11 +239,11 @@ def _with_endpoints(encoder):
 
 
 def _to_unit_range(images):
-    """Floats as float32, uint8 from [0, 255] to [0, 1]."""
+    """Casts to float32, and scales uint8 to [0, 1]."""
     floats = tf.cast(images, tf.float32)
     return floats / 255.0 if images.dtype == tf.uint8 else floats
 
 
 def _to_float32(tensor):
-    # Readers of other languages know no bfloat16.
+    # Not all languages that read SavedModels have bfloat16.
     return tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor

@@ -1,4 +1,4 @@
-"""A SavedModel that TF Hub, TF Serving and every Keras can take."""
+"""Export to a SavedModel for TF Hub, TF Serving and Keras."""
 
 import json
 import os
@@ -23,74 +23,74 @@ def export_saved_model(
     recipe=None,
     overwrite=False,
 ):
-    """Writes an encoder as a SavedModel, for TF Hub and for others.
+    """Exports an encoder as a SavedModel for TF Hub, TF Serving and Keras.
 
-    The folder follows TF Hub's interfaces of reusable SavedModels and of image
-    feature vectors. Before the function returns it loads what it has written
-    and compares it with the model, in inference and in training mode.
+    The folder follows TF Hub's interfaces for reusable SavedModels and for
+    image feature vectors. Before the function returns, it loads what it has
+    written and compares it with the model, in inference and training mode.
 
     Args:
         model: `SimCLRModel`, or an encoder alone: a built `keras.Model` or
-            layer, images (B, H, W, C) in [0, 1] to (B, F).
-        path: String or `os.PathLike`: the folder to write, on a local disk.
-        include_head: Whether a `SimCLRModel`'s projection head goes with it.
+            layer from images (B, H, W, C) in [0, 1] to representations (B, F).
+        path: String or `os.PathLike`, the folder to write, on a local disk.
+        include_head: Whether to include a `SimCLRModel`'s projection head.
             Defaults to True.
-        preprocessing: What happens to images inside. True is what happens in
-            the model: a `SimCLRModel` crops and resizes images of another size
-            than its views, an encoder takes them as they are. False is
-            nothing. A layer without weights, such as
-            `CenterCropAndResize(224, 224, value_range=(0, 1))` or
-            `keras.layers.Resizing(224, 224)`, gets all images, as floats in
-            [0, 1]. Defaults to True.
-        image_shape: Tuple (H, W, C), H and W possibly None: what the encoder
-            takes. None is what the encoder says. With a `SimCLRModel` that
-            crops and resizes, H and W are those of its views. Defaults to
-            None.
-        results: Dictionary of what the model achieved, or the path of a JSON
-            file of it, such as a run's `results.json`, for the model card.
+        preprocessing: What the exported module does to images before the
+            encoder. If True, what the model does: a `SimCLRModel` crops and
+            resizes images that do not have the size of its views; an encoder
+            alone takes images as they are. If False, nothing. Or a layer
+            without weights that is applied to all images, floats in [0, 1],
+            such as `CenterCropAndResize(224, 224, value_range=(0, 1))` or
+            `keras.layers.Resizing(224, 224)`. Defaults to True.
+        image_shape: Tuple (H, W, C), the shape of the images that the encoder
+            takes; H and W may be None. For a `SimCLRModel` that crops and
+            resizes, H and W are those of its views. Defaults to None, the
+            shape that the encoder was built on.
+        results: Dictionary of the model's results for the model card, or the
+            path of a JSON file with them, such as a run's `results.json`.
             Defaults to None.
-        recipe: Dictionary of how it was trained, or the path of a JSON file of
-            it, such as a run's `config.json`. Defaults to None.
+        recipe: Dictionary of how the model was trained, or the path of a JSON
+            file with it, such as a run's `config.json`. Defaults to None.
         overwrite: Whether to replace a folder that is not empty. Defaults to
             False.
 
     Returns:
         The path, a string.
 
-    What the folder offers, after `module = hub.load(path)` or
-    `tf.saved_model.load(path)`; images are floats in [0, 1] (float32, float64
-    or float16) or uint8. Lists of Python's numbers count as floats, pixels in
-    [0, 255] too, so those have to be made uint8 arrays first:
+    The folder is loaded with `module = hub.load(path)` or
+    `tf.saved_model.load(path)`. Images are floats in [0, 1] (float32, float64
+    or float16) or uint8. Python lists are always taken as floats: convert
+    lists of pixels in [0, 255] to a uint8 array first. The module has:
 
     - `module(images, training=False)`: representations (B, F), float32. With
-      `training=True` batch norm uses the batch's statistics and updates the
-      moving ones.
-    - `module.endpoints(images, training=False)`: a dictionary of
-      `"representation"`, `"projection"` with a head, and the encoder's
+      `training=True`, batch norm uses the batch's statistics and updates its
+      moving statistics.
+    - `module.endpoints(images, training=False)`: a dictionary with
+      `"representation"`, `"projection"` if there is a head, and the encoder's
       `endpoints` if it has any.
     - `module.variables`, `module.trainable_variables` (without those of frozen
-      layers) and `module.regularization_losses`, of the encoder.
+      layers) and `module.regularization_losses` of the encoder.
     - `module.projection_head(representations, training=False)`, with the same
-      three lists of its own.
+      three lists for the head.
     - `module.serve(images)` and `module.train(images)`, for
       `keras.layers.TFSMLayer(path, "serve", "train")`.
-    - Signatures from float32 `images` to dictionaries: `representation`, which
-      is `serving_default` too, `projection` and `endpoints`.
-    - `README.md`, a model card, and `assets/encoder.json`, the configuration
-      in Keras's terms.
+    - Signatures from float32 `images` to dictionaries: `representation` (also
+      `serving_default`), `projection` and `endpoints`.
 
-    Batch norm that was synchronized over replicas has the statistics of its
-    own replica when the module is trained on.
+    The folder also holds a model card, `README.md`, and the Keras
+    configuration, `assets/encoder.json`.
+
+    Batch norm that was synchronized over replicas uses the statistics of its
+    own replica when the module is fine-tuned.
 
     Raises:
         TypeError: If `model` or `preprocessing` is not a layer.
-        ValueError: If the model has no variables yet, if its input shape or its
-            representations are not of the shapes above, if `image_shape` is
-            not of the size that images are cropped to, if the folder holds
-            something, if called inside a strategy's scope, or if what was
-            written differs from the model. A failed export leaves the path as
-            it was.
-        RuntimeError: If Keras does not run on TensorFlow.
+        ValueError: If the model is not built, if its images or representations
+            do not have the shapes above, if `image_shape` is unknown or is not
+            the size that images are cropped to, if the folder is not empty, if
+            called inside a strategy's scope, or if the exported module differs
+            from the model. A failed export leaves `path` unchanged.
+        RuntimeError: If the Keras backend is not TensorFlow.
 
     Example:
         >>> import os, tempfile
@@ -116,9 +116,9 @@ def export_saved_model(
         os.makedirs(folder)
         configuration = os.path.join(folder, "encoder.json")
         _write(configuration, model_card.configuration(parts))
-        # While it is traced, and while it is saved, which traces too. And what
-        # it is compared with must take its variance in the same way: over
-        # replicas it is a difference of squares, which rounds otherwise.
+        # Saving traces too. And the model must compute its variances in the
+        # same way for the comparison: over replicas they are a difference of
+        # squares, which rounds differently.
         with reusable_module.unsynchronized(*parts.layers()):
             module, signatures, shapes = reusable_module.build_module(parts)
             module.configuration = tf.saved_model.Asset(configuration)
@@ -134,11 +134,12 @@ def export_saved_model(
 
 
 def _check_path(path, overwrite):
-    """Raises unless a folder may be written there."""
+    """Raises unless a folder can be written to `path`."""
     name = os.fspath(path)
     if "://" in name:
         raise ValueError(
-            "`path` must be a folder on a local disk; copy it from there. "
+            "`path` must be a folder on a local disk; copy the folder from "
+            "there. "
             f"Received: path={name!r}."
         )
     if os.path.exists(name) and not os.path.isdir(name):
@@ -154,7 +155,7 @@ def _check_path(path, overwrite):
 
 
 def _read_json(source):
-    """A dictionary, from itself or from a file; None is empty."""
+    """Returns a dictionary given as itself, as a JSON file, or as None."""
     if source is None or isinstance(source, dict):
         return source or {}
     with open(source, encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""An exported encoder as a layer."""
+"""An exported encoder as a Keras layer."""
 
 import os
 
@@ -12,21 +12,20 @@ if keras.backend.backend() == "tensorflow":
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
 class SavedModelEncoder(keras.layers.Layer):
-    """A folder of `export_saved_model`, as a layer that can be trained.
+    """Loads a folder written by `export_saved_model` as a trainable layer.
 
-    Beyond what `keras.layers.TFSMLayer` does, it takes images of every dtype
-    under every dtype policy, has regularization losses and endpoints, is
-    trained by optimizers with slots, and keeps its moving statistics while it
-    is frozen.
+    Unlike `keras.layers.TFSMLayer`, it takes images of any dtype under any
+    dtype policy, has regularization losses and endpoints, works with
+    optimizers that have slots, and keeps its moving statistics when frozen.
 
-    A `.keras` file of a model with this layer holds the weights and the
-    absolute path: the folder must be there when the file is loaded, and
-    `safe_mode=False` is needed, since a SavedModel holds code.
+    A `.keras` file of a model with this layer stores the weights and the
+    absolute path of the folder. The folder must exist when the file is loaded,
+    and `safe_mode=False` is required, since a SavedModel contains code.
 
     Args:
-        filepath: String or `os.PathLike`: the folder.
-        trainable: Whether the weights are trained. If not, batch norm uses its
-            moving statistics whatever `training` says, and there are no
+        filepath: String or `os.PathLike`, the folder.
+        trainable: Whether the weights are trained. If False, batch norm uses
+            its moving statistics even if `training=True`, and there are no
             regularization losses. Defaults to True.
         **kwargs: `name` and `dtype` of `keras.layers.Layer`.
 
@@ -40,7 +39,7 @@ class SavedModelEncoder(keras.layers.Layer):
     Raises:
         OSError: If there is no such folder.
         ValueError: If the folder holds another kind of SavedModel.
-        RuntimeError: If Keras does not run on TensorFlow.
+        RuntimeError: If the Keras backend is not TensorFlow.
 
     Example:
         >>> import os, tempfile
@@ -66,8 +65,8 @@ class SavedModelEncoder(keras.layers.Layer):
         # Images keep their dtype, as in SimCLRModel.
         super().__init__(autocast=False, **kwargs)
         filepath = os.fspath(filepath)
-        if "://" not in filepath:  # gs:// and the like stand for themselves.
-            # A file of the layer may be loaded in another working directory.
+        if "://" not in filepath:  # Leaves gs:// and the like unchanged.
+            # A saved model may be loaded from another working directory.
             filepath = os.path.abspath(filepath)
         self.filepath = filepath
         self.module = tf.saved_model.load(filepath)
@@ -75,13 +74,13 @@ class SavedModelEncoder(keras.layers.Layer):
             raise ValueError(
                 "`filepath` must be a folder of `export_saved_model`. "
                 f"Received: filepath={filepath!r}, another kind of SavedModel; "
-                "`keras.layers.TFSMLayer` may take it."
+                "try `keras.layers.TFSMLayer`."
             )
         trained = list(self.module.trainable_variables)
         others = {id(v): v for v in self.module.state}
         for variable in trained:
             del others[id(variable)]
-        # Keras's variables around those that the module computes with.
+        # Keras variables that wrap, not copy, those of the module.
         self.exported_variables = [
             keras.Variable(
                 variable,
@@ -91,26 +90,26 @@ class SavedModelEncoder(keras.layers.Layer):
             )
             for variable in (*trained, *others.values())
         ]
-        # Here, so that it reaches the variables.
+        # Only now, so that it applies to the variables.
         self.trainable = trainable
         self.built = True
 
     def call(self, images, training=False):
-        if self.trainable:  # As Keras's layers, which regularize no others.
+        if self.trainable:  # Like Keras, which regularizes no frozen weights.
             for loss in self.module.regularization_losses:
                 self.add_loss(loss())
         training = bool(training) and self.trainable
         return self.module(_to_known_dtype(images), training)
 
     def endpoints(self, images, training=False):
-        """Every endpoint by its name, as `export_saved_model` lists them."""
+        """Returns a dictionary of the endpoints; see `export_saved_model`."""
         training = bool(training) and self.trainable
         return dict(self.module.endpoints(_to_known_dtype(images), training))
 
     def get_config(self):
         return {**super().get_config(), "filepath": self.filepath}
 
-    # Refuses in safe mode, by the rules of Keras's own layer of this kind.
+    # Raises in safe mode, exactly when Keras's own layer does.
     from_config = classmethod(keras.layers.TFSMLayer.from_config.__func__)
 
 

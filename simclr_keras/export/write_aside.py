@@ -1,4 +1,4 @@
-"""Files and folders that are at their path whole, or not at all."""
+"""Writes files and folders completely or not at all."""
 
 import contextlib
 import os
@@ -8,26 +8,25 @@ import uuid
 
 @contextlib.contextmanager
 def write_aside(path, suffix=""):
-    """Has something written beside its path, to which it moves at the end.
+    """Yields a temporary path, and moves what is written there to `path`.
 
-    What is at the path, a file or a folder, is replaced then. If the body
-    raises, it stays, and what was written is removed.
+    A file or folder that exists at `path` is replaced at the end of the `with`
+    block. If the block raises, it is kept, and the temporary one is removed.
 
     Args:
-        path: String or `os.PathLike`. Its folder is made if there is none.
-        suffix: String that the name to write to ends in. Defaults to "".
+        path: String or `os.PathLike`. A missing parent folder is created.
+        suffix: String in which the temporary path ends. Defaults to "".
 
     Yields:
-        String: the path to write to, where there is nothing yet.
+        String, a path in the same folder where nothing exists yet.
     """
     target = os.path.realpath(path)
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    # In the same folder, so that it gets there in one move.
     name = f"{target}.{uuid.uuid4().hex}"
     partial, old = f"{name}.partial{suffix}", f"{name}.old"
     try:
         yield partial
-        # A file takes another's place in one move, a folder does not.
+        # `os.replace` replaces files, but no folder that is not empty.
         if os.path.isdir(partial) and os.path.isdir(target):
             os.rename(target, old)
         try:

@@ -1,4 +1,4 @@
-"""Weights that others have published, read into these components."""
+"""Loads published SimCLR weights into the components of this library."""
 
 from simclr_keras.published_weights.loading import (
     PublishedWeights,

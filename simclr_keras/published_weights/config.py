@@ -1,4 +1,4 @@
-"""Tells the configuration of a published network from keys and shapes."""
+"""Infers the configuration of a published network from keys and shapes."""
 
 import collections
 import itertools
@@ -10,14 +10,15 @@ from simclr_keras.published_weights import keys as published_keys
 
 
 def infer_encoder(file, given):
-    """The arguments of `ResNet`, and the key of each of its variables.
+    """Infers the arguments of `ResNet`, and the key of each of its variables.
 
     Args:
         file: `PublishedFile`; only its keys and shapes are used.
         given: Dictionary of the arguments that are known.
 
     Returns:
-        Dictionary of the arguments; dictionary from `variable.path` to key.
+        Tuple of a dictionary of arguments and a dictionary from
+        `variable.path` to key.
     """
     depths = published_keys.depths()
     if given.get("depth", depths[0]) not in depths:
@@ -32,8 +33,8 @@ def infer_encoder(file, given):
         [bool(given[name])] if name in given else [False, True]
         for name in ("sk_ratio", "se_ratio")
     )
-    # Of the networks there are, the one whose keys are most like the file's:
-    # so a damaged file is told apart too.
+    # The network whose keys differ least from those of the file, so that
+    # damaged files are recognized too.
     best = None
     for depth, sk, se, deep in itertools.product(
         depths, has_sk, has_se, [False, True]
@@ -72,7 +73,7 @@ def infer_encoder(file, given):
 
 
 def _infer_width(shapes):
-    """The width multiplier, by the majority of the last group's blocks."""
+    """Returns the width multiplier of most blocks in the last group."""
     for group in (4, 3, 2, 1):
         filters = most_common(
             shape[-1]
@@ -87,11 +88,11 @@ def _infer_width(shapes):
 
 
 def _infer_ratio(shapes, layer, width_multiplier, least, default):
-    """The ratio with which hidden layers have the widths of the file.
+    """Returns the ratio that gives hidden layers the widths in the file.
 
     They have `max(int(filters * ratio), least)` channels, so that many ratios
-    give the same network: the default if it is one of them, else the one with
-    the fewest digits.
+    give the same network. This is the default if it is one of them, otherwise
+    the one with the fewest digits.
     """
     hidden = {}
     for group in range(4):
@@ -117,7 +118,7 @@ def _infer_ratio(shapes, layer, width_multiplier, least, default):
 
 
 def infer_head(file, features, num_layers, output_dim):
-    """The arguments of `ProjectionHead`, and the keys of its variables."""
+    """Infers the arguments of `ProjectionHead`, and its variables' keys."""
     root = published_keys.roots(file.format)[1]
     found = [key for key in file.keys if key.startswith(root)]
     numbers = [int(n) for n in re.findall(r"(?:/|nl_)(\d+)/", " ".join(found))]
@@ -146,6 +147,6 @@ def infer_head(file, features, num_layers, output_dim):
 
 
 def most_common(values):
-    """The most common of some values, or None of no values."""
+    """Returns the most common value, or None if there are no values."""
     counts = collections.Counter(values).most_common(1)
     return counts[0][0] if counts else None

@@ -1,17 +1,17 @@
-"""What the variables of the published SimCLR networks are called.
+"""The names of the variables in published SimCLR networks.
 
-Google's reference implementation is saved in two ways. A TF2 checkpoint has a
-key for each variable, the path of attributes that leads to it:
+Google's reference implementation is saved in two formats. A TF2 checkpoint has
+a key for each variable, the path of attributes that leads to it:
 
     model/resnet_model/block_groups/0/layers/1/conv2d_bn_layers/2/conv2d/kernel
 
-and a SavedModel keeps the variables' names, in which a number counts the
-layers of a kind in the order in which they were made:
+and a SavedModel keeps the variables' names, in which layers of a kind are
+numbered in the order of their creation:
 
     resnet/block_group1/residual_block_1/conv2d_fixed_padding_5/conv2d_5/kernel
 
-The functions here give both for the variables of `encoders.ResNet` and of
-`ProjectionHead`. They read no file, and need no TensorFlow.
+The functions here return both for the variables of `encoders.ResNet` and of
+`ProjectionHead`. They read no files and do not need TensorFlow.
 """
 
 import collections
@@ -31,7 +31,7 @@ _ROOTS = {
     CHECKPOINT: ("resnet_model", "_projection_head", "supervised_head"),
     SAVED_MODEL: ("resnet", "projection_head", "head_supervised"),
 }
-# Of each projection layer, counted from 0, its dense layer and batch norm.
+# The dense layer and the batch norm of each projection layer, from 0.
 _PROJECTION = {
     CHECKPOINT: (
         "_projection_head/linear_layers/{}/dense",
@@ -46,13 +46,13 @@ _CLASSIFIER = {
     CHECKPOINT: "supervised_head/linear_layer/dense",
     SAVED_MODEL: "head_supervised/linear_layer/dense",
 }
-# The layers that a SavedModel's names count, with their numbers.
+# The layers that are numbered in the names of a SavedModel.
 _COUNTED = re.compile(
     r"/(conv2d_fixed_padding|conv2d|batch_norm_relu|sync_batch_normalization"
     r"|residual_block|bottleneck_block|sk__conv2d|se__layer|dense)"
     r"(?:_(\d+))?(?=/)"
 )
-# What belongs to the training: optimizer, counters, TensorFlow's own.
+# Training state: optimizer, counters, TensorFlow's bookkeeping.
 _IGNORED = {
     CHECKPOINT: re.compile(
         r"_CHECKPOINTABLE_OBJECT_GRAPH$"
@@ -67,29 +67,29 @@ _IGNORED = {
 
 
 def depths():
-    """The depths of the networks."""
+    """Returns the depths of the published networks."""
     return tuple(resnet._ARCHITECTURES)
 
 
 def is_ignored(file_format, key):
-    """Whether a key belongs to the training and not to the networks."""
+    """Whether a key is training state and not part of a network."""
     return _IGNORED[file_format].match(key) is not None
 
 
 def tidy(file_format, keys):
-    """Keys without what differs between files of the same network.
+    """Removes from keys what differs between files of the same network.
 
-    That is what stands before the networks (`model/`) and the ending that all
-    keys share; in a SavedModel also the numbers that depend on what else was
-    made before, and whether batch norm was synchronized.
+    That is the prefix of the networks (`model/`) and the ending that all keys
+    share. In a SavedModel it is also numbers that depend on what was created
+    before, and whether batch norm was synchronized.
 
     Args:
         file_format: `CHECKPOINT` or `SAVED_MODEL`.
         keys: The keys of a checkpoint or the names of a SavedModel's variables.
 
     Returns:
-        Dictionary from key, as the functions below give them, to the file's
-        key. A key that none of them gives stays as it is.
+        Dictionary from key, as the functions below return it, to the key in
+        the file. Other keys are left unchanged.
     """
     roots = "|".join(_ROOTS[file_format])
     pattern = rf"(?:.*?/)?({roots})(?:_\d+)?/(.*?)(?::\d+)?"
@@ -102,13 +102,13 @@ def tidy(file_format, keys):
     found = {}
     for key in keys:
         short = tidied.get(key, key)
-        # Of two networks in a file the second is left over.
+        # If a file has two networks, the keys of the second remain as they are.
         found[key if short in found else short] = key
     return found
 
 
 def _renumber(names):
-    """Makes the numbers in a SavedModel's names those of a network alone."""
+    """Renumbers the names in a SavedModel as if there were one network."""
     names = {
         key: re.sub(r"/batch_normalization", "/sync_batch_normalization", name)
         for key, name in names.items()
@@ -118,7 +118,7 @@ def _renumber(names):
         if name.startswith("resnet/"):
             for kind, n in _COUNTED.findall(name):
                 numbers[kind].append(int(n or 0))
-    # A second network in a process counts on from the first, in every kind.
+    # The second network in a process continues the numbers of the first.
     least = {kind: min(counts) for kind, counts in numbers.items()}
     if not all(least.values()):
         least = dict.fromkeys(least, 0)
@@ -138,12 +138,12 @@ def _renumber(names):
 
 
 def _numbered(kind, count):
-    """The name of a layer of which there are `count` of its kind before."""
+    """Returns the name of a layer that follows `count` of its kind."""
     return f"{kind}_{count}" if count else kind
 
 
 def encoder_keys(file_format, depth, has_sk, has_se, has_deep_stem):
-    """The keys of an encoder's variables.
+    """Returns the keys of an encoder's variables.
 
     Args:
         file_format: `CHECKPOINT` or `SAVED_MODEL`.
@@ -155,7 +155,7 @@ def encoder_keys(file_format, depth, has_sk, has_se, has_deep_stem):
 
     Returns:
         Dictionary from the variable's path, such as "stem_conv1/kernel", to
-        the key as `tidy` leaves it.
+        the key as `tidy` returns it.
     """
     encoder = _Encoder(file_format)
     num_convs = 3 if has_deep_stem else 1
@@ -176,10 +176,10 @@ def encoder_keys(file_format, depth, has_sk, has_se, has_deep_stem):
 
 
 class _Encoder:
-    """Collects the keys of an encoder's layers in the order of their making.
+    """Collects the keys of an encoder's layers in the order of creation.
 
-    Where a method takes `layer` and `place`, these are the name in our encoder
-    and the path in the checkpoint, below that of the block.
+    `layer` is a name in our encoder and `place` a path in the checkpoint, both
+    relative to the block.
     """
 
     def __init__(self, file_format):
@@ -200,39 +200,39 @@ class _Encoder:
             self.keys[f"{self._layer}{layer}/{variable}"] = f"{key}/{variable}"
 
     def begin_block(self, group, block, kind):
-        """Makes what follows a part of a block, counted from 0."""
+        """Begins a block; group and block are counted from 0."""
         self._layer = f"block_group{group + 1}_block{block + 1}_"
         self._place = f"resnet_model/block_groups/{group}/layers/{block}/"
         self._scope = f"resnet/block_group{group + 1}/{self._next(kind)}/"
 
     def conv(self, layer, place, scope=""):
-        """A convolution that pads by itself."""
+        """Adds a convolution with padding of its own."""
         outer, inner = self._next("conv2d_fixed_padding"), self._next("conv2d")
         self._add(layer, f"{place}/conv2d", f"{scope}{outer}/{inner}", _KERNEL)
 
     def plain_conv(self, layer, place, scope, variables=_KERNEL):
-        """A convolution of Keras, 1x1."""
+        """Adds a plain Keras convolution, 1x1."""
         self._add(layer, place, scope + self._next("conv2d"), variables)
 
     def batch_norm(self, layer, place, scope=""):
-        """Batch norm."""
+        """Adds batch norm."""
         outer = self._next("batch_norm_relu")
         inner = self._next("sync_batch_normalization")
         self._add(layer, f"{place}/bn", f"{scope}{outer}/{inner}", _BATCH_NORM)
 
     def shortcut(self, group, kind, has_sk):
-        """The projection of a group's first block."""
+        """Adds the projection of a group's first block."""
         place = "projection_layers"
         if kind == "residual_block":
             place = "shortcut_layers"
-        # With selective kernels a pool comes first, before that a padding
-        # where the pool has a stride.
+        # With selective kernels, after a pooling layer and, if it has a stride,
+        # a padding layer.
         index = 0 if not has_sk else 1 if group == 0 else 2
         self.conv("shortcut_conv", f"{place}/{index}")
         self.batch_norm("shortcut_bn", f"{place}/{index + 1}")
 
     def branch(self, kind, has_sk, has_se):
-        """Everything of a block but its projection."""
+        """Adds everything in a block except its projection."""
         place, layers = "conv2d_bn_layers", ["conv1", "bn1", "conv2", "bn2"]
         if kind == "bottleneck_block":
             place = "conv_relu_dropblock_layers"
@@ -268,7 +268,7 @@ class _Encoder:
 
 
 def projection_keys(file_format, num_layers, has_batch_norm=True):
-    """The keys of a projection head's variables, as `encoder_keys`.
+    """Returns the keys of a projection head's variables.
 
     Args:
         file_format: `CHECKPOINT` or `SAVED_MODEL`.
@@ -276,8 +276,8 @@ def projection_keys(file_format, num_layers, has_batch_norm=True):
         has_batch_norm: Boolean, whether batch norm follows each of them.
 
     Returns:
-        Dictionary from the variable's path below the head's, such as
-        "dense_1/kernel", to the key as `tidy` leaves it.
+        Dictionary from the variable's path relative to the head, such as
+        "dense_1/kernel", to the key as `tidy` returns it.
     """
     keys = {}
     for i in range(num_layers):
@@ -285,30 +285,30 @@ def projection_keys(file_format, num_layers, has_batch_norm=True):
         keys[f"dense_{i + 1}/kernel"] = f"{dense}/kernel"
         for variable in _BATCH_NORM if has_batch_norm else ():
             if variable == "beta" and i == num_layers - 1:
-                continue  # The last one has no centre.
+                continue  # The last batch norm has no beta.
             keys[f"batch_norm_{i + 1}/{variable}"] = f"{batch_norm}/{variable}"
     return keys
 
 
 def classifier_keys(file_format):
-    """The keys of the linear classifier's variables, as `projection_keys`."""
+    """Returns the keys of the linear classifier's variables."""
     layer = _CLASSIFIER[file_format]
     return {name: f"{layer}/{name}" for name in ("kernel", "bias")}
 
 
 def roots(file_format):
-    """What the keys of encoder, projection head and classifier begin with."""
+    """Returns the prefixes of encoder, projection head and classifier."""
     return tuple(f"{root}/" for root in _ROOTS[file_format])
 
 
 def encoder_example(file_format):
-    """One key as it stands in a file."""
+    """Returns an example of a key in a file."""
     keys = encoder_keys(file_format, 18, False, False, False)
     return full_key(file_format, keys["stem_conv1/kernel"])
 
 
 def full_key(file_format, key):
-    """A key as it stands in a file, for `key` as `tidy` leaves it."""
+    """Returns the key in a file for `key` as `tidy` returns it."""
     if file_format == CHECKPOINT:
         return f"model/{key}{_VALUE}"
     return f"{key}:0"

@@ -1,4 +1,4 @@
-"""Published SimCLR weights, read into this library's components."""
+"""Loads published SimCLR weights into the components of this library."""
 
 import os
 import re
@@ -24,7 +24,7 @@ from simclr_keras.published_weights.variables_file import (
 
 
 class PublishedWeights(NamedTuple):
-    """What `load_published_weights` returns; every part can be trained on.
+    """The result of `load_published_weights`; all parts can be fine-tuned.
 
     Attributes:
         encoder: `encoders.ResNet`, images in [0, 1] to representations.
@@ -51,56 +51,55 @@ def load_published_weights(
     synchronized=None,
     ignore=(),
 ):
-    """Reads Google's SimCLR and SimCLRv2 weights from a file.
+    """Loads Google's SimCLR and SimCLRv2 weights from a file.
 
-    Every variable is read by its key, and every key is accounted for: what is
-    missing, left over, damaged or of a wrong shape is an error that lists all
-    such keys. Only what belongs to the training is passed over: the slots of
-    the optimizer (momentum), its own variables, `global_step`, `save_counter`
-    and TensorFlow's object graph.
+    Each variable is read by its key, and each key must be used. Keys that are
+    missing, left over, damaged or of a wrong shape raise an error that lists
+    them all. Only training state is ignored: the slots and variables of the
+    optimizer, `global_step`, `save_counter` and TensorFlow's object graph.
 
-    The configuration follows from the keys and shapes. Where an argument is
-    given, it is taken instead, and the file has to agree with it. Some things
-    no file tells: the ratio of selective kernels where all are at their least
-    width (0.0625 is assumed, and another would give the same network); and,
-    in a SavedModel of depth 18 or 34 with `stem="cifar"`, whether `sk_ratio`
-    is above 0 (assumed not to be).
+    The configuration is inferred from the keys and shapes, except for the
+    arguments that are given, with which the file must agree. A file does not
+    determine the ratio of selective kernels if all have their minimum width
+    (0.0625 is assumed; other ratios give the same network), nor, in a
+    SavedModel of depth 18 or 34 with `stem="cifar"`, whether `sk_ratio` is
+    above 0 (assumed not to be).
 
-    A SavedModel may lack the moving statistics of the projection head. Then
-    a warning lists them, and the head starts with a mean of 0 and a variance
-    of 1: right for training, not for projections at inference.
+    A SavedModel may lack the moving statistics of the projection head. A
+    warning then lists them, and the head starts with a mean of 0 and a
+    variance of 1, which is right for training but not for inference.
 
     Args:
-        path: String or path. A TF2 checkpoint by its prefix (as
-            `tf.train.load_checkpoint` takes it), by its `.index` file or by
-            its folder (of which the latest checkpoint is taken); or the folder
-            of a SavedModel.
-        depth, width_multiplier, sk_ratio, se_ratio, stem: Of the encoder, see
-            `encoders.ResNet`. Default to None, what the file says.
-        input_shape: Tuple (H, W, C) of the images. Defaults to None, (None,
-            None, C) with the channels of the file.
+        path: String or `os.PathLike`. A TF2 checkpoint, given by its prefix
+            (as in `tf.train.load_checkpoint`), its `.index` file or its folder
+            (the latest checkpoint is loaded); or the folder of a SavedModel.
+        depth, width_multiplier, sk_ratio, se_ratio, stem: Arguments of
+            `encoders.ResNet`. Default to None, as in the file.
+        input_shape: Tuple (H, W, C), the shape of the images. Defaults to None,
+            (None, None, C) with the channels in the file.
         num_projection_layers, projection_dim: `num_layers` and `output_dim` of
-            the `ProjectionHead`. Default to None, what the file says.
-        num_classes: Positive integer, outputs of the classifier. Defaults to
-            None, what the file says.
-        synchronized: Whether batch norm takes its statistics over all replicas
-            of `tf.distribute`, see `encoders.ResNet`. Defaults to None.
-        ignore: Regular expression, or list of them; keys in which one is found
-            are passed over. `"projection_head"` leaves the head out. Defaults
-            to ().
+            the `ProjectionHead`. Default to None, as in the file.
+        num_classes: Positive integer, the outputs of the classifier. Defaults
+            to None, as in the file.
+        synchronized: Whether batch norm is synchronized over the replicas of
+            `tf.distribute`; see `encoders.ResNet`. Defaults to None.
+        ignore: Regular expression, or list of them. Keys that contain a match
+            are ignored: `"projection_head"` leaves out the head. Defaults to
+            ().
 
     Returns:
         `PublishedWeights`, a named tuple `(encoder, projection_head,
-        classifier)`. The classifier is that beside the pretraining, and takes
-        h. (In a network that was fine-tuned from a layer of the projection
-        head it takes that layer's output, which the file does not say.)
+        classifier)`. The classifier was trained next to the pretraining on
+        representations h. (In a network that was fine-tuned from a layer of
+        the projection head, it takes the output of that layer; the file does
+        not tell which.)
 
     Raises:
         FileNotFoundError: If there is no checkpoint or SavedModel at `path`.
-        ValueError: If it cannot be read, is of another network, or does not
-            fit; with the file and the keys.
+        ValueError: If the file cannot be read, holds another network, or does
+            not agree with the arguments. The message lists the keys.
         ImportError: If TensorFlow, which reads the file, is not installed.
-            The Keras backend may be another one.
+            Keras may run on another backend.
 
     Example:
         >>> import simclr_keras
@@ -167,13 +166,13 @@ def load_published_weights(
 
 
 def _assign(file, variables, encoder, given):
-    """Gives each variable its value, or lists everything that is wrong.
+    """Assigns all variables, or raises an error that lists all problems.
 
     Args:
         file: `PublishedFile`.
         variables: Dictionary from key to Keras variable.
         encoder: The encoder, for the message.
-        given: Arguments for it that did not come from the file.
+        given: Dictionary of the arguments that were not inferred.
     """
     missing = [key for key in variables if key not in file.keys]
     unknown = _unknown_statistics(file, missing)
@@ -208,8 +207,8 @@ def _assign(file, variables, encoder, given):
         else:
             variable.assign(value.astype("float32"))
 
-    # A file that is damaged elsewhere is not one to rely on.
-    for name in file.passed_over:
+    # Damage elsewhere in the file is an error too.
+    for name in file.ignored:
         value = try_read(file.read, name)
         if isinstance(value, str):
             problems["Damaged"].append(f"{name}: {value}")
@@ -219,19 +218,19 @@ def _assign(file, variables, encoder, given):
     if unknown:
         warnings.warn(
             f"{file.path!r} lacks the moving statistics of the projection "
-            "head, which starts with a mean of 0 and a variance of 1: train "
-            "it on before its projections are used at inference. Missing: "
+            "head, which starts with a mean of 0 and a variance of 1. Train "
+            "the head before using its projections for inference. Missing: "
             f"{', '.join(unknown)}.",
             stacklevel=3,
         )
 
 
 def _unknown_statistics(file, missing):
-    """The head's moving statistics, if they are all a SavedModel lacks of it.
+    """Returns the head's moving statistics if a SavedModel lacks only those.
 
     Args:
         file: `PublishedFile`.
-        missing: List of the keys that it lacks.
+        missing: List of the keys that the file lacks.
     """
     root = published_keys.roots(file.format)[1]
     statistics = re.compile(rf"{root}.*/moving_(mean|variance)")
@@ -246,7 +245,7 @@ def _unknown_statistics(file, missing):
 
 
 def _message(file, encoder, given, problems):
-    """What does not fit, key by key."""
+    """Lists all problems, key by key."""
     names = "depth", "width_multiplier", "sk_ratio", "se_ratio", "stem"
     config = {name: getattr(encoder, name) for name in names}
     lines = [
@@ -255,7 +254,7 @@ def _message(file, encoder, given, problems):
     ]
     if given:
         lines.append(
-            f"Given were {_show(given)}. By its keys and shapes the file has "
+            f"Given were {_show(given)}. By its keys and shapes, the file has "
             f"{_show(infer_encoder(file, {})[0])}."
         )
     for title, found in problems.items():
@@ -263,8 +262,8 @@ def _message(file, encoder, given, problems):
             lines.append(f"{title} ({len(found)}):")
             lines += [f"    {line}" for line in sorted(found)]
     lines.append(
-        "Check the path and the arguments; keys that are to be passed over "
-        "are named by `ignore`."
+        "Check the path and the arguments; use `ignore` for keys that are not "
+        "to be loaded."
     )
     return "\n".join(lines)
 

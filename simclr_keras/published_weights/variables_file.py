@@ -1,4 +1,4 @@
-"""Reads the files that published SimCLR networks come in."""
+"""Reads the files of published SimCLR networks."""
 
 import functools
 import itertools
@@ -11,14 +11,14 @@ from simclr_keras.published_weights.keys import CHECKPOINT, SAVED_MODEL
 
 
 class PublishedFile(NamedTuple):
-    """The contents of a file; keys are as `published_keys.tidy` leaves them."""
+    """The contents of a file, by keys as `published_keys.tidy` returns them."""
 
     path: str
     format: str
     keys: dict  # to the key in the file
     shapes: dict  # from key to tuple
     read: Any  # function from the key in the file to a NumPy array
-    passed_over: tuple = ()  # the training's keys in the file
+    ignored: tuple = ()  # keys of training state in the file
 
     def has(self, root):
         return any(key.startswith(root) for key in self.keys)
@@ -47,24 +47,24 @@ def open_published(path, ignore):
     names = [key for key in shapes if not any(p.search(key) for p in ignore)]
     is_ignored = functools.partial(published_keys.is_ignored, file_format)
     used = list(itertools.filterfalse(is_ignored, names))
-    passed_over = tuple(filter(is_ignored, names))
+    ignored = tuple(filter(is_ignored, names))
     keys = published_keys.tidy(file_format, used)
     shapes = {key: tuple(shapes[name]) for key, name in keys.items()}
-    file = PublishedFile(path, file_format, keys, shapes, read, passed_over)
+    file = PublishedFile(path, file_format, keys, shapes, read, ignored)
     if not file.has(published_keys.roots(file_format)[0]):
         shown = ", ".join(sorted(used)[:5]) or "none"
         raise ValueError(
             f"{path!r} must hold a SimCLR network of Google's TF2 "
             "implementation, with keys such as "
             f"{published_keys.encoder_example(file_format)!r}. Received: "
-            f"{len(used)} variables, {shown}. Networks of other sources, and "
-            "those for TensorFlow 1, have other keys."
+            f"{len(used)} variables, {shown}. Networks from other sources, and "
+            "for TensorFlow 1, have other keys."
         )
     return file
 
 
 def _checkpoint_prefix(path):
-    """The prefix of the checkpoint that a path means."""
+    """Returns the prefix of the checkpoint at a path."""
     import tensorflow as tf
 
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
@@ -90,36 +90,36 @@ def _checkpoint_prefix(path):
 
 
 def _open_checkpoint(prefix):
-    """Shapes by key, and a function that reads a key."""
+    """Returns shapes by key, and a function that reads a key."""
     import tensorflow as tf
 
     try:
         reader = tf.train.load_checkpoint(prefix)
         shapes = reader.get_variable_to_shape_map()
-    except Exception as error:  # TensorFlow has many for damaged files.
+    except Exception as error:  # Damaged files raise many kinds.
         raise ValueError(
             f"The checkpoint {prefix!r} cannot be read; it may be damaged or "
-            f"not whole. TensorFlow says: {error}"
+            f"incomplete. TensorFlow's error: {error}"
         ) from error
     return shapes, reader.get_tensor
 
 
 def _open_saved_model(path):
-    """Shapes by variable's name, and a function that reads a name."""
+    """Returns shapes by name, and a function that reads a variable."""
     import tensorflow as tf
 
     try:
         module = tf.saved_model.load(path)
-    except Exception as error:  # TensorFlow has many for damaged files.
+    except Exception as error:  # Damaged files raise many kinds.
         raise ValueError(
             f"The SavedModel {path!r} cannot be read; it may be damaged or "
-            f"not whole.{_damage(path)} TensorFlow says: {error}"
+            f"incomplete.{_damage(path)} TensorFlow's error: {error}"
         ) from error
     variables = {}
     for v in tf.train.TrackableView(module).descendants():
         if isinstance(v, tf.Variable):
             name = v.name
-            while name in variables:  # Left over, in the end.
+            while name in variables:  # Reported as left over.
                 name += " (again)"
             variables[name] = v
     shapes = {name: v.shape.as_list() for name, v in variables.items()}
@@ -127,7 +127,7 @@ def _open_saved_model(path):
 
 
 def _damage(path):
-    """Names the keys of a SavedModel's variables that cannot be read."""
+    """Lists the variables of a SavedModel that cannot be read."""
     try:
         shapes, read = _open_checkpoint(f"{path}/variables/variables")
     except ValueError:
@@ -139,8 +139,8 @@ def _damage(path):
 
 
 def try_read(read, key):
-    """The value of a key, or what TensorFlow says."""
+    """Returns the value of a key, or TensorFlow's error as a string."""
     try:
         return read(key)
-    except Exception as error:  # TensorFlow has many for damaged files.
+    except Exception as error:  # Damaged files raise many kinds.
         return (str(error) or repr(error)).splitlines()[0]

@@ -18,7 +18,11 @@ from simclr_keras import (
     SimCLRModel,
     export_saved_model,
 )
-from simclr_keras.augmentation import CenterCropAndResize, RandomHorizontalFlip
+from simclr_keras.augmentation import (
+    CenterCropAndResize,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+)
 from simclr_keras.export import comparison
 from tests import checks
 from tests.export.models import (
@@ -321,6 +325,23 @@ def test_preprocessing_is_the_model_s(value_range, tmp_path):
         images = random_images(shape) / 255
         expected = model.predict(images * (high - low) + low, verbose=0)
         np.testing.assert_allclose(module(images), expected, **SAME)
+
+
+@pytest.mark.parametrize(
+    ("layers", "sizes"),
+    [
+        ([RandomResizedCrop(8, 8), RandomHorizontalFlip()], [(8, 8), (12, 10)]),
+        ([keras.layers.RandomFlip("horizontal")], [(8, 8)]),
+    ],
+    ids=["composition", "foreign"],
+)
+def test_preprocessing_of_other_augmentations(layers, sizes, tmp_path):
+    model = tiny_model(augmentation=keras.Sequential(layers))
+    module = load(model, tmp_path)
+    for size in sizes:
+        images = random_images((2, *size, 3))
+        expected = model.predict(images, verbose=0)
+        np.testing.assert_allclose(module(images / 255), expected, **SAME)
 
 
 def test_image_shape_is_that_of_the_views(tmp_path):
