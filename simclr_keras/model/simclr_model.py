@@ -510,10 +510,9 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
                 config[name], custom_objects=custom_objects
             )
         model = cls(**config)
-        if cls is not SimCLRModel:
-            # Keras tells only a model that is not built of the shape of the
-            # images, which layers of a subclass may need.
-            model.built = False
+        # Keras tells only a model that is not built of the shape of the images,
+        # which an export, and layers of a subclass, need.
+        model.built = False
         return model
 
 
