@@ -145,7 +145,10 @@ def all_gather(x):
     if replica is None:
         return x
     if not isinstance(replica.strategy, tf.distribute.TPUStrategy):
-        return replica.all_gather(x, axis=0)
+        # The gather knows nothing of the shape; a loss may divide by it.
+        return tf.ensure_shape(
+            replica.all_gather(x, axis=0), [None, *x.shape[1:]]
+        )
     # TPUs have no gather between replicas but a sum: every replica adds its
     # rows at its own place in zeros.
     place = tf.one_hot(

@@ -5,9 +5,7 @@ from keras import ops
 
 from simclr_keras.augmentation import functional
 from simclr_keras.augmentation.contract import Augmentation
-from simclr_keras.augmentation.random_image_layer import (
-    standardize_value_range,
-)
+from simclr_keras.value_range import standardize_value_range
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")

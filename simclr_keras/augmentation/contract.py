@@ -12,6 +12,9 @@ from keras import ops
 from simclr_keras import keras_private
 from simclr_keras.augmentation import counter_random
 
+# Keys of views lie beyond those of the places in a composition.
+_FIRST_VIEW_KEY = 2**16
+
 
 class Augmentation(abc.ABC):
     """Makes random views that follow from a key and an index alone.
@@ -258,3 +261,18 @@ def fold_key(key, number):
     if isinstance(key, tuple):  # Of a composition.
         return tuple(fold_key(each, number) for each in key)
     return counter_random.fold_in(key, number)
+
+
+def view_key(key, view):
+    """The key of a view whose layer is not that of the first view.
+
+    Without it, another layer with the seed of the first would draw alike.
+
+    Args:
+        key: As `Augmentation.key` gives it.
+        view: Integer, the view's number, counted from 0.
+
+    Returns:
+        A key of the same kind.
+    """
+    return fold_key(key, _FIRST_VIEW_KEY + view)

@@ -8,6 +8,7 @@ from keras import ops
 from simclr_keras import distribution, keras_private
 from simclr_keras.augmentation import counter_random, functional
 from simclr_keras.augmentation.contract import Augmentation
+from simclr_keras.value_range import standardize_value_range
 
 
 class RandomImageLayer(Augmentation, keras.layers.Layer):
@@ -187,17 +188,6 @@ class RandomImageLayer(Augmentation, keras.layers.Layer):
             "value_range": self.value_range,
             "seed": self.seed,
         }
-
-
-def standardize_value_range(value_range):
-    """Returns `value_range` as a pair of numbers (low, high), low < high."""
-    pair = tuple(value_range) if hasattr(value_range, "__len__") else ()
-    if len(pair) != 2 or not pair[0] < pair[1]:
-        raise ValueError(
-            "`value_range` must be a pair (low, high) with low < high, such as "
-            f"(0, 255) or (0, 1). Received: value_range={value_range!r}."
-        )
-    return pair
 
 
 def standardize_range(name, values, low=None, high=None):

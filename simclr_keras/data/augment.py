@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from simclr_keras.augmentation.contract import as_augmentation, fold_key
+from simclr_keras.augmentation.contract import as_augmentation, view_key
 from simclr_keras.data.training_dataset import count_passes
+from simclr_keras.value_range import check_dtype
 
 
 def augment(
@@ -58,8 +59,9 @@ def augment(
         TypeError: If `dataset` is not a `tf.data.Dataset`, `augmentation` is
             not a layer, or `initial_step` is not an integer.
         ValueError: If the elements of `dataset` are none of the above, its
-            cardinality is unknown, `augmentation` is a list of one, or
-            `initial_step` is negative.
+            cardinality is unknown, its images cannot be in the augmentation's
+            `value_range`, `augmentation` is a list of one or of layers that
+            share a layer, or `initial_step` is negative.
 
     Example:
         data = simclr_keras.data.load_digits()
@@ -91,6 +93,10 @@ def augment(
             f"initial_step={initial_step}."
         )
     views = _Views(augmentation)
+    images, _ = _take_apart(dataset.element_spec)
+    for each in views.augmentations:
+        if hasattr(each, "value_range"):
+            check_dtype(images.dtype, each.value_range)
     cardinality = _known_cardinality(dataset)
     replicas_here, first_replica = 1, 0
     if input_context is not None:
@@ -152,6 +158,7 @@ class _Views:
                 )
             self.layers = tuple(augmentation)
             self.augmentations = tuple(map(as_augmentation, augmentation))
+            _check_nothing_shared(self.layers)
         else:
             self.layers = (augmentation,) * 2
             self.augmentations = (as_augmentation(augmentation),) * 2
@@ -183,7 +190,7 @@ class _Views:
         before = sum(each is layer for each in self.layers[:view])
         key = augmentation.key(tf.cast(per_step * step + before, "int32"))
         if augmentation is not self.augmentations[0]:
-            key = fold_key(key, view)
+            key = view_key(key, view)
         # XLA makes it several times as fast, but compiles each size anew.
         compiled = self.functions.get(id(augmentation))
         if compiled is None or None in tuple(images.shape)[1:]:
@@ -223,6 +230,22 @@ def _take_apart(element):
     if isinstance(element, tuple):
         return element if len(element) == 2 else (None, None)
     return element, None
+
+
+def _check_nothing_shared(layers):
+    """Refuses two layers that count the draws of one generator together."""
+    owners = {}
+    for layer in layers:
+        for variable in layer.variables:
+            owner = owners.setdefault(id(variable), layer)
+            if owner is not layer:
+                raise ValueError(
+                    "The layers in `augmentation` must share no random layer: "
+                    "a step draws from it more than once, which `augment` "
+                    "cannot count. Received: "
+                    f"{owner.name!r} and {layer.name!r}, which share "
+                    f"{variable.path!r}. Make one layer for each of them."
+                )
 
 
 def _check_dataset(dataset):

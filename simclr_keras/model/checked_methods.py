@@ -10,6 +10,7 @@ from simclr_keras.model import batch as batches
 from simclr_keras.model import checks
 from simclr_keras.model.batch import IMAGE
 from simclr_keras.model.value_watch import TellOfValues
+from simclr_keras.value_range import check_dtype
 
 
 class CheckedMethods:
@@ -152,7 +153,7 @@ class CheckedMethods:
         description = batches.describe(x)
         if description is not None:
             images = batches.images_of(batches.unpack(description[0]))
-            checks.check_dtype(images.dtype, self.value_range)
+            check_dtype(images.dtype, self.value_range)
             if not hasattr(x, "element_spec"):
                 images = batches.images_of(batches.unpack(x))
                 self._check_arrays({IMAGE: images})

@@ -8,6 +8,7 @@ import numpy as np
 
 from simclr_keras import distribution, user_code
 from simclr_keras.model.batch import IMAGE, LABEL, images_of, view_names
+from simclr_keras.value_range import check_dtype
 
 SINGLE_IMAGE = (
     "SimCLR needs at least two images in a batch: a single one has no "
@@ -113,40 +114,6 @@ def check_weights(sample_weight, class_weight=None):
 
 
 # --- What can be told of data without reading it -----------------------------
-def check_dtype(dtype, value_range):
-    """Raises if images of a dtype cannot be meant to have a range.
-
-    Args:
-        dtype: String, the dtype of images.
-        value_range: Pair (low, high).
-
-    Raises:
-        TypeError: If the dtype is not of numbers.
-        ValueError: If what the dtype holds is far beyond the range, or the
-            range far beyond what it holds.
-    """
-    dtype = keras.backend.standardize_dtype(dtype)
-    if dtype == "bool" or not ("int" in dtype or "float" in dtype):
-        raise TypeError(
-            "Images must be integers or floats. Received images of dtype "
-            f"{dtype}; cast them."
-        )
-    if dtype not in ("uint8", "uint16"):
-        return
-    low, high = value_range
-    largest = np.iinfo(dtype).max
-    # 12 bits in 16 are usual, 8 in 16 are not.
-    too_bright = high < (2 if dtype == "uint8" else 256)
-    if not (too_bright or high > largest):
-        return
-    raise ValueError(
-        f"{dtype} images, from 0 to {largest}, do not go with value_range="
-        f"({low}, {high}): to the encoder they would be all but "
-        f"{'white' if too_bright else 'black'}. State their range with "
-        f"value_range=(0, {largest}), in the augmentation too, or convert them."
-    )
-
-
 def check_description(batch, value_range, num_classes):
     """Checks a batch of which shapes and dtypes alone are known.
 
@@ -316,6 +283,17 @@ def warn_of_scaled_images(value_range):
         "The images are floats that lie in [0, 1], but value_range is "
         f"{tuple(value_range)}: to the encoder they are all but black. "
         "If they are scaled already, say so with value_range=(0, 1).",
+        stacklevel=user_code.stacklevel(),
+    )
+
+
+def warn_of_scaled_views(value_range):
+    """Warns that an augmentation scales what the model scales by itself."""
+    warnings.warn(
+        "The augmentation's views lie in [0, 1], but value_range is "
+        f"{tuple(value_range)}: to the encoder they are all but black. Leave "
+        "layers such as Rescaling out of the augmentation, as the model scales "
+        "the views; or scale the images before and pass value_range=(0, 1).",
         stacklevel=user_code.stacklevel(),
     )
 

@@ -8,10 +8,7 @@ from keras import ops
 
 from simclr_keras import distribution, metrics
 from simclr_keras.augmentation import as_augmentation
-from simclr_keras.augmentation.contract import fold_key
-from simclr_keras.augmentation.random_image_layer import (
-    standardize_value_range,
-)
+from simclr_keras.augmentation.contract import view_key
 from simclr_keras.encoders.representation import check_representations
 from simclr_keras.model import batch as batches
 from simclr_keras.model import checks
@@ -21,11 +18,10 @@ from simclr_keras.model.checked_methods import CheckedMethods
 from simclr_keras.model.state import State
 from simclr_keras.model.train_step import TrainStep
 from simclr_keras.projection_head import ProjectionHead
+from simclr_keras.value_range import check_dtype, standardize_value_range
 
 # The seed of the views in `evaluate`.
 _EVALUATION_SEED = 0
-# Keys of views lie beyond those of the places in a composition.
-_FIRST_VIEW_KEY = 2**16
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -345,8 +341,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         else:
             key = augmentation.next_key()
             if augmentation is not self._augmentations[0]:
-                # Another one with the seed of the first must not draw alike.
-                key = fold_key(key, _FIRST_VIEW_KEY + view)
+                key = view_key(key, view)
         return self.apply_augmentation(augmentation, images, index, key)
 
     def scale(self, images):
@@ -378,6 +373,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             )
         else:
             views = self.make_views(batch[IMAGE], training)
+            self._state.watch.look_at_views(views)
         shapes = [tuple(view.shape)[1:] for view in views]
         if len(views) < 2 or any(shape != shapes[0] for shape in shapes):
             raise ValueError(
@@ -455,7 +451,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
     # --- Values --------------------------------------------------------------
     def _check_values(self, batch):
         images = batches.images_of(batch)
-        checks.check_dtype(images.dtype, self.value_range)
+        check_dtype(images.dtype, self.value_range)
         self._state.image_shape = (None, *tuple(images.shape)[1:])
         return self.checked(batch, *self._state.watch.look(batch))
 
@@ -463,7 +459,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         """Notes the values of images that `predict` is given."""
         batch = batches.unpack(x)
         images = batches.images_of(batch)
-        checks.check_dtype(images.dtype, self.value_range)
+        check_dtype(images.dtype, self.value_range)
         self._state.watch.look({IMAGE: images})
 
     # --- Building and saving -------------------------------------------------

@@ -8,7 +8,7 @@ from keras import ops
 from simclr_keras.model import checks
 from simclr_keras.model.batch import IMAGE, LABEL, view_names
 
-_OUTSIDE, _ABOVE_ONE, _NO_CLASS, _FLOATS = range(4)
+_OUTSIDE, _ABOVE_ONE, _NO_CLASS, _FLOATS, _VIEWS, _VIEWS_ABOVE_ONE = range(6)
 
 
 class ValueWatch:
@@ -29,7 +29,7 @@ class ValueWatch:
         self.num_classes = num_classes
         # Which of the above was seen, as 0 or 1.
         self.seen = keras.Variable(
-            [0.0] * 4, trainable=False, dtype="float32", name="values_seen"
+            [0.0] * 6, trainable=False, dtype="float32", name="values_seen"
         )
         self.has_warned = False
 
@@ -78,9 +78,22 @@ class ValueWatch:
                 0.0 if flag is None else ops.cast(flag, "float32")
                 for flag in (outside, above_one, no_class)
             ]
-            found = ops.stack([*found, float(is_float)])
-            self.seen.assign(ops.maximum(self.seen, found))
+            self._note([*found, float(is_float), 0.0, 0.0])
         return outside, no_class
+
+    def look_at_views(self, views):
+        """Notes whether an augmentation scales images as the model does.
+
+        Args:
+            views: Sequence of tensors (N, H, W, C).
+        """
+        if not checks.looks_scaled(self.value_range):
+            return
+        above_one = ops.cast(_any(view > 1 for view in views), "float32")
+        self._note([0.0] * _VIEWS + [1.0, above_one])
+
+    def _note(self, found):
+        self.seen.assign(ops.maximum(self.seen, ops.stack(found)))
 
     @contextlib.contextmanager
     def run(self):
@@ -114,12 +127,17 @@ class ValueWatch:
             and checks.looks_scaled(self.value_range)
         ):
             self.warn_of_scaled_images()
+        elif seen[_VIEWS] and not seen[_VIEWS_ABOVE_ONE]:
+            self._warn_once(checks.warn_of_scaled_views)
 
     def warn_of_scaled_images(self):
         """Warns that floats in [0, 1] are all but black in a wider range."""
+        self._warn_once(checks.warn_of_scaled_images)
+
+    def _warn_once(self, warn):
         if not self.has_warned:
             self.has_warned = True
-            checks.warn_of_scaled_images(self.value_range)
+            warn(self.value_range)
 
 
 def _any(conditions):

@@ -205,6 +205,11 @@ def unknown():
     return batches().filter(lambda images: True)
 
 
+def sharing():
+    layer = noise()
+    return [keras.Sequential([layer]), keras.Sequential([layer, noise()])]
+
+
 CONTEXT = tf.distribute.InputContext(1, 0, 2)
 
 
@@ -235,6 +240,18 @@ CONTEXT = tf.distribute.InputContext(1, 0, 2)
         (batches, {"initial_step": -1}, ValueError, "initial_step=-1"),
         (batches, {"augmentation": "flip"}, TypeError, "flip"),
         (batches, {"augmentation": [noise()]}, ValueError, "of 1"),
+        (
+            batches,
+            {"augmentation": sharing()},
+            ValueError,
+            "share no random layer.*sequential",
+        ),
+        (
+            lambda: batches(IMAGES.astype("uint16")),
+            {},
+            ValueError,
+            "uint16.*value_range",
+        ),
         (
             batches,
             {"input_context": CONTEXT},

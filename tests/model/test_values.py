@@ -173,6 +173,17 @@ def test_floats_in_0_to_1_are_told_after_others_were_right():
         fit(model, dataset(FLOATS), validation_data=dataset(FLOATS / 255))
 
 
+@pytest.mark.parametrize("compiling", [GRAPH, XLA])
+@pytest.mark.parametrize("source", [np.asarray, dataset])
+def test_an_augmentation_that_scales_is_told_of(compiling, source):
+    augmentation = keras.Sequential(
+        [RandomHorizontalFlip(seed=7), keras.layers.Rescaling(1 / 255)]
+    )
+    model = tiny_model(augmentation=augmentation, compiling=compiling)
+    with pytest.warns(UserWarning, match=r"views lie in \[0, 1\].*Rescaling"):
+        model.fit(source(IMAGES), verbose=0)
+
+
 def test_images_in_their_range_are_not_told_of():
     model = tiny_model(compiling=EAGER)
     with warnings.catch_warnings():

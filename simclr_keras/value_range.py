@@ -1,0 +1,49 @@
+"""The range that the values of images are in."""
+
+import keras
+import numpy as np
+
+
+def standardize_value_range(value_range):
+    """Returns `value_range` as a pair of numbers (low, high), low < high."""
+    pair = tuple(value_range) if hasattr(value_range, "__len__") else ()
+    if len(pair) != 2 or not pair[0] < pair[1]:
+        raise ValueError(
+            "`value_range` must be a pair (low, high) with low < high, such as "
+            f"(0, 255) or (0, 1). Received: value_range={value_range!r}."
+        )
+    return pair
+
+
+def check_dtype(dtype, value_range):
+    """Raises if images of a dtype cannot be meant to have a range.
+
+    Args:
+        dtype: String, the dtype of images.
+        value_range: Pair (low, high).
+
+    Raises:
+        TypeError: If the dtype is not of numbers.
+        ValueError: If what the dtype holds is far beyond the range, or the
+            range far beyond what it holds.
+    """
+    dtype = keras.backend.standardize_dtype(dtype)
+    if dtype == "bool" or not ("int" in dtype or "float" in dtype):
+        raise TypeError(
+            "Images must be integers or floats. Received images of dtype "
+            f"{dtype}; cast them."
+        )
+    if dtype not in ("uint8", "uint16"):
+        return
+    low, high = value_range
+    largest = np.iinfo(dtype).max
+    # 12 bits in 16 are usual, 8 in 16 are not.
+    too_bright = high < (2 if dtype == "uint8" else 256)
+    if not (too_bright or high > largest):
+        return
+    raise ValueError(
+        f"{dtype} images, from 0 to {largest}, do not go with value_range="
+        f"({low}, {high}): to the encoder they would be all but "
+        f"{'white' if too_bright else 'black'}. State their range with "
+        f"value_range=(0, {largest}), in the augmentation too, or convert them."
+    )
