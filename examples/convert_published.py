@@ -1,4 +1,4 @@
-"""Converts Google's published SimCLR weights to files of this library.
+r"""Converts Google's published SimCLR weights to files of this library.
 
     python examples/convert_published.py --path=r50_1x_sk0/saved_model \
         --output=encoder.keras

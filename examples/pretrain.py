@@ -1,4 +1,4 @@
-"""Pretrains an encoder with SimCLR and evaluates its representations.
+r"""Pretrains an encoder with SimCLR and evaluates its representations.
 
     python examples/pretrain.py                                # digits, minutes
     python examples/pretrain.py --recipe=cifar10 --data_dir=...

@@ -1,4 +1,4 @@
-"""What pretraining is worth with few labels, from end to end.
+r"""What pretraining is worth with few labels, from end to end.
 
     python examples/transfer.py --image_folder=photos --recipe=cifar10 \
         --image_size=64 --run_dir=runs/photos

@@ -124,9 +124,12 @@ class Checkpoints(keras.callbacks.Callback):
             if there is no checkpoint.
 
         Raises:
-            ValueError: If the model is not built or not compiled, or differs
-                from the one that was saved.
+            ValueError: If there is a checkpoint, and the model is not built
+                or not compiled, or differs from the one that was saved.
         """
+        epochs = self.epochs()
+        if not epochs:
+            return 0
         if not model.built or getattr(model, "optimizer", None) is None:
             raise ValueError(
                 "`restore` takes a model that is built and compiled, as it "
@@ -135,9 +138,6 @@ class Checkpoints(keras.callbacks.Callback):
                 "`model.compile(...)`, and `model.build(input_shape)` or the "
                 "model itself on a batch, before it."
             )
-        epochs = self.epochs()
-        if not epochs:
-            return 0
         notes = load_training_state(model, self.file(epochs[-1]))
         self.history = notes["history"]
         self._model_at_epoch, self._epoch = model, epochs[-1]

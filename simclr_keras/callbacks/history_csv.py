@@ -76,8 +76,9 @@ class HistoryCSV(keras.callbacks.Callback):
             "epoch": epoch + 1,
             "step": int(ops.convert_to_numpy(optimizer.iterations)),
             "seconds": round(time.monotonic() - self._started, 3),
+            # The digits that a float32 has: 0.1, not 0.10000000149.
             "learning_rate": float(
-                ops.convert_to_numpy(optimizer.learning_rate)
+                str(ops.convert_to_numpy(optimizer.learning_rate))
             ),
         }
         row.update((name, float(value)) for name, value in (logs or {}).items())

@@ -35,6 +35,12 @@ class LinearResult(typing.NamedTuple):
     l2: float
     validation_accuracy: dict
 
+    def __repr__(self):
+        return (
+            f"LinearResult(accuracy={self.accuracy:.4f}, l2={self.l2:g}, "
+            f"validation_accuracy=<{len(self.validation_accuracy)} values>)"
+        )
+
 
 def linear_evaluation(
     train_features,

@@ -263,5 +263,6 @@ class CheckedMethods:
         self._check_arrays(arrays)
 
     def _check_arrays(self, batch):
+        batch = self.without_unused_labels(batch)
         if checks.check_arrays(batch, self.value_range, self.num_classes):
             self._state.watch.warn_of_scaled_images()

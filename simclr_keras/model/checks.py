@@ -208,7 +208,8 @@ def check_arrays(batch, value_range, num_classes=None):
     Nothing is looked at that the dtype guarantees, and nothing is copied.
 
     Args:
-        batch: As `batch.unpack` gives it, of NumPy arrays or eager tensors.
+        batch: As `batch.unpack` gives it, of NumPy arrays or eager tensors;
+            with labels only if they are used.
         value_range: Pair (low, high).
         num_classes: Number of classes of the linear probe, or None.
 
@@ -225,15 +226,14 @@ def check_arrays(batch, value_range, num_classes=None):
         for key in (IMAGE, *view_names(batch))
         if key in batch and not is_guaranteed(batch[key].dtype, value_range)
     ]
-    if num_classes is not None and LABEL in batch:
+    if LABEL in batch:
         labels = keras.ops.convert_to_numpy(batch[LABEL])
         check_label_shape(labels.shape, len(images_of(batch)), num_classes)
         is_one_hot = labels.ndim == 2 and labels.shape[-1] == num_classes
-        if not is_one_hot and not np.all(
-            (labels >= 0)
-            & (labels < num_classes)
-            & (labels == np.floor(labels))
-        ):
+        are_classes = labels == np.floor(labels)
+        if num_classes is not None:
+            are_classes &= (labels >= 0) & (labels < num_classes)
+        if not is_one_hot and not np.all(are_classes):
             raise ValueError(
                 f"{label_message(num_classes)} Found labels from "
                 f"{labels.min()} to {labels.max()}."
@@ -309,6 +309,8 @@ def out_of_range_message(value_range):
 
 def label_message(num_classes):
     """What to say of labels that are not classes."""
+    if num_classes is None:
+        return "Labels must be integers for this loss; some are not."
     return (
         "Labels must be integers in [0, num_classes) for the linear probe; "
         f"some are not. num_classes={num_classes}."

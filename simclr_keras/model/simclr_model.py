@@ -396,7 +396,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
 
     def _loss_of_pair(self, z_i, z_j, labels):
         loss = self.loss
-        if getattr(loss, "uses_labels", False):
+        if self._uses_labels():
             values = loss(z_i, z_j, labels=labels)
         else:
             values = loss(z_i, z_j)
@@ -405,6 +405,9 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         if isinstance(loss, keras.losses.Loss):
             return values  # A share already.
         return values / self._num_replicas()
+
+    def _uses_labels(self):
+        return getattr(self.loss, "uses_labels", False)
 
     def _temperature(self):
         return getattr(self.loss, "temperature", None)
@@ -453,7 +456,14 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         images = batches.images_of(batch)
         check_dtype(images.dtype, self.value_range)
         self._state.image_shape = (None, *tuple(images.shape)[1:])
-        return self.checked(batch, *self._state.watch.look(batch))
+        seen = self._state.watch.look(self.without_unused_labels(batch))
+        return self.checked(batch, *seen)
+
+    def without_unused_labels(self, batch):
+        """A batch without labels that neither probe nor loss looks at."""
+        if self.num_classes is not None or self._uses_labels():
+            return batch
+        return {k: part for k, part in batch.items() if k != LABEL}
 
     def look_at_images(self, x):
         """Notes the values of images that `predict` is given."""

@@ -37,7 +37,8 @@ class ValueWatch:
         """Notes the values of a batch.
 
         Args:
-            batch: As `batch.unpack` gives it.
+            batch: As `batch.unpack` gives it, with labels only if they are
+                used.
 
         Returns:
             Pair of boolean scalar tensors: whether images are outside the
@@ -66,10 +67,12 @@ class ValueWatch:
                 "float" in keras.backend.standardize_dtype(each.dtype)
                 for each in images
             )
-        if self.num_classes is not None and LABEL in batch:
+        if LABEL in batch:
             labels = ops.cast(batch[LABEL], "float32")
             is_one_hot = len(labels.shape) == 2 and labels.shape[-1] != 1
-            are_classes = (labels >= 0) & (labels < self.num_classes)
+            are_classes = ops.isfinite(labels)
+            if self.num_classes is not None:
+                are_classes &= (labels >= 0) & (labels < self.num_classes)
             if not is_one_hot:
                 are_classes &= labels == ops.floor(labels)
             no_class = _any([ops.logical_not(are_classes)])

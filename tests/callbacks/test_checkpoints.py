@@ -234,6 +234,8 @@ def test_a_model_that_is_not_ready_is_refused(is_built, tmp_path):
         model.build((None, 2))
     else:
         model.compile("sgd", "mse")
+    assert Checkpoints(tmp_path).restore(model) == 0  # Nothing to load.
+    fit(make_model(), [Checkpoints(tmp_path)])
     with pytest.raises(ValueError, match=f"with built={is_built}"):
         Checkpoints(tmp_path).restore(model)
 

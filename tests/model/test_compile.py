@@ -16,10 +16,13 @@ from tests.model.models import (
     LABELS,
     NUM_CLASSES,
     VIEWS,
+    dataset,
     fit,
     tiny_encoder,
     tiny_model,
 )
+
+RAISED = ValueError, tf.errors.InvalidArgumentError
 
 
 def distance(z_1, z_2):
@@ -101,9 +104,9 @@ class SameClass(ContrastiveLoss):
         )
 
 
-def labelled_model(**kwargs):
+def labelled_model(compiling=EAGER, **kwargs):
     model = tiny_model(**kwargs)
-    model.compile("sgd", SameClass(), run_eagerly=True)
+    model.compile("sgd", SameClass(), **compiling)
     return model
 
 
@@ -136,6 +139,18 @@ def test_a_loss_with_labels_is_saved(tmp_path):
 def test_a_loss_without_the_labels_it_asks_for():
     with pytest.raises(ValueError, match=r"SameClass needs labels"):
         fit(labelled_model(), IMAGES)
+
+
+@pytest.mark.parametrize("compiling", [EAGER, {"jit_compile": True}])
+@pytest.mark.parametrize("wrong", [np.nan, 1.5])
+def test_a_loss_refuses_labels_that_are_no_integers(wrong, compiling):
+    labels = LABELS.astype("float32")
+    labels[3] = wrong
+    for data in (IMAGES, labels), (dataset((IMAGES, labels)),):
+        with pytest.raises(RAISED, match="Labels must be integers for this"):
+            fit(labelled_model(compiling), *data, epochs=1)
+    # Nobody looks at them here.
+    fit(tiny_model(compiling=compiling), IMAGES, labels, epochs=1)
 
 
 # --- What cannot be meant ----------------------------------------------------
