@@ -10,9 +10,12 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
+import simclr_keras
+from simclr_keras import data, encoders, evaluation
 from tests import extending
 from tests.extending import BYOL, SHARED, SUPCON, VICREG
 
@@ -75,6 +78,7 @@ def trained(tmp_path_factory):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", [SUPCON, BYOL, VICREG])
 def test_two_replicas_are_one_device(trained, example):
     one, two = trained(example, "one"), trained(example, "two")
@@ -85,3 +89,45 @@ def test_two_replicas_are_one_device(trained, example):
         np.testing.assert_allclose(
             two[key], value, rtol=1e-9, atol=1e-10, err_msg=key
         )
+
+
+# --- What labels are worth ---------------------------------------------------
+@pytest.mark.slow
+def test_supervised_contrastive_is_ahead_on_digits():
+    """As the document's table says, after a third of its epochs."""
+    supervised = extending.definitions(SUPCON)["SupConLoss"]
+    digits = data.load_digits()
+    train, test = digits.train.arrays(), digits.test.arrays()
+    epochs, batch_size = 7, 64
+    steps = epochs * (len(digits.train) // batch_size)
+    accuracies = {}
+    for loss in simclr_keras.NTXentLoss, supervised:
+        keras.utils.set_random_seed(0)
+        model = simclr_keras.SimCLRModel(
+            encoders.ResNet18(
+                input_shape=(8, 8, 1), stem="cifar", width_multiplier=0.25
+            ),
+            simclr_keras.ProjectionHead(64),
+            simclr_keras.SimCLRAugmentation(
+                8, 8, blur=False, flip=False, area_range=(0.5, 1), seed=0
+            ),
+        )
+        schedule = simclr_keras.WarmupCosineDecay(0.2, steps, steps // 8)
+        model.compile(keras.optimizers.SGD(schedule, 0.9), loss(0.5))
+        dataset = data.training_dataset(
+            digits.train, batch_size, seed=0, with_labels=True
+        )
+        model.fit(dataset, epochs=epochs, verbose=0)
+        representations = (
+            model.predict(x, verbose=0) for x, _ in (train, test)
+        )
+        train_features, test_features = representations
+        accuracies[loss.__name__] = evaluation.linear_evaluation(
+            train_features,
+            train[1],
+            test_features,
+            test[1],
+            l2_values=np.logspace(0, -6, 7),
+        ).accuracy
+    assert accuracies["NTXentLoss"] > 0.9, accuracies  # It has learned.
+    assert accuracies["SupConLoss"] > accuracies["NTXentLoss"], accuracies

@@ -32,6 +32,7 @@ class ValueWatch:
             [0.0] * 6, trainable=False, dtype="float32", name="values_seen"
         )
         self.has_warned = False
+        self._depth = 0
 
     def look(self, batch):
         """Notes the values of a batch.
@@ -104,11 +105,15 @@ class ValueWatch:
 
         A run may lie within another, such as a callback's `predict` in `fit`.
         """
-        before = ops.convert_to_numpy(self.seen)
-        self.seen.assign([0.0] * len(before))
+        nothing = [0.0] * self.seen.shape[0]
+        # A checkpoint of another run may have brought what that one saw.
+        before = ops.convert_to_numpy(self.seen) if self._depth else nothing
+        self._depth += 1
+        self.seen.assign(nothing)
         try:
             yield
         finally:
+            self._depth -= 1
             # Without reading it: a step that failed may have left no value.
             self.seen.assign(before)
 

@@ -7,6 +7,10 @@ import pytest
 import simclr_keras
 from tests.backends import scenarios
 
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow",
+    reason="tests/model has it on TensorFlow",
+)
 IMAGES = scenarios.images((scenarios.BATCH_SIZE, 8, 8, 3))
 LABELS = np.arange(scenarios.BATCH_SIZE) % 4
 

@@ -25,16 +25,11 @@ from tests.distribution.results import (
 )
 
 RELU, SMOOTH = "float32_lars", "float32_lars:smooth"
-REPLICAS = [
-    pytest.param(1, marks=pytest.mark.slow),
-    2,
-    pytest.param(4, marks=pytest.mark.slow),
-]
-OPTIMIZERS = [
-    "lars",
-    pytest.param("sgd", marks=pytest.mark.slow),
-    pytest.param("adamw", marks=pytest.mark.slow),
-]
+# A process for each, of minutes; test_compiles.py and test_loss_alone.py have
+# the cheap form of it.
+pytestmark = pytest.mark.slow
+REPLICAS = [1, 2, 4]
+OPTIMIZERS = ["lars", "sgd", "adamw"]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -80,7 +75,6 @@ def test_float32_agrees_to_rounding(trained, replicas, optimizer):
             )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [2, 4])
 def test_float32_with_relu_agrees_as_one_device_does(trained, replicas):
     result, expected = trained(replicas, RELU), trained(0, RELU)
@@ -91,7 +85,6 @@ def test_float32_with_relu_agrees_as_one_device_does(trained, replicas):
     assert distance("slot", result, expected) < 5e-2
 
 
-@pytest.mark.slow
 def test_relu_multiplies_rounding_on_one_device(trained):
     """What makes the tolerances differ is ReLU, and not the replicas."""
 
@@ -102,7 +95,6 @@ def test_relu_multiplies_rounding_on_one_device(trained):
     assert floor(RELU) > 2 * floor(SMOOTH)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [2, 4])
 def test_bfloat16_agrees_to_its_rounding(trained, replicas):
     run = "mixed_bfloat16_lars"

@@ -35,15 +35,8 @@ def test_outputs_are_cleared(name):
             assert cell["execution_count"] is None
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "own_images",
-        # Half a minute each, most of it compiling.
-        pytest.param("quickstart", marks=pytest.mark.slow),
-        pytest.param("transfer", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # Half a minute each, most of it compiling.
+@pytest.mark.parametrize("name", ["own_images", "quickstart", "transfer"])
 def test_runs(name, tmp_path):
     sources = [
         "".join(cell["source"])

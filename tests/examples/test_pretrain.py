@@ -149,6 +149,7 @@ def test_the_encoder_is_usable(straight):
     assert np.isfinite(features).all()
 
 
+@pytest.mark.slow  # tests/callbacks has it without the script.
 def test_interrupted_and_resumed_it_equals_the_straight_run(straight, tmp_path):
     folder = tmp_path / "run"
     process = start(f"--run_dir={folder}", *SMALL)

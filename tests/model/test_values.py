@@ -173,8 +173,9 @@ def test_floats_in_0_to_1_are_told_after_others_were_right():
         fit(model, dataset(FLOATS), validation_data=dataset(FLOATS / 255))
 
 
-@pytest.mark.parametrize("compiling", [GRAPH, XLA])
-@pytest.mark.parametrize("source", [np.asarray, dataset])
+@pytest.mark.parametrize(
+    ("compiling", "source"), [(GRAPH, np.asarray), (XLA, dataset)]
+)
 def test_an_augmentation_that_scales_is_told_of(compiling, source):
     augmentation = keras.Sequential(
         [RandomHorizontalFlip(seed=7), keras.layers.Rescaling(1 / 255)]

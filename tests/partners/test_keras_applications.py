@@ -25,13 +25,13 @@ def backbone(name, **kwargs):
 # MobileNetV3, EfficientNetV2 and ConvNeXt expect [0, 255].
 BACKBONES = [
     ("MobileNetV3Small", (0, 255), 576),
-    # Minutes in all, on two cores.
-    pytest.param("ResNet50", "caffe", 2048, marks=pytest.mark.slow),
-    pytest.param("EfficientNetV2B0", (0, 255), 1280, marks=pytest.mark.slow),
-    pytest.param("ConvNeXtTiny", (0, 255), 768, marks=pytest.mark.slow),
+    ("ResNet50", "caffe", 2048),
+    ("EfficientNetV2B0", (0, 255), 1280),
+    ("ConvNeXtTiny", (0, 255), 768),
 ]
 
 
+@pytest.mark.slow  # Minutes in all, on two cores.
 @pytest.mark.parametrize(("name", "input_scaling", "size"), BACKBONES)
 def test_pretrains(name, input_scaling, size, tmp_path):
     encoder = BackboneEncoder(backbone(name), input_scaling=input_scaling)
