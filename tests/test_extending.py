@@ -99,7 +99,7 @@ def test_supervised_contrastive_is_ahead_on_digits():
     digits = data.load_digits()
     train, test = digits.train.arrays(), digits.test.arrays()
     epochs, batch_size = 7, 64
-    steps = epochs * (len(digits.train) // batch_size)
+    steps = epochs * digits.train.steps_per_epoch(batch_size)
     accuracies = {}
     for loss in simclr_keras.NTXentLoss, supervised:
         keras.utils.set_random_seed(0)

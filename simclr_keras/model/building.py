@@ -125,6 +125,7 @@ class BuildsAndSaves:
 
     def _complete_for(self, x, y):
         """Makes all variables before the first step, if the data says how."""
+        self.before_steps()
         description = batches.describe(x, y)
         if isinstance(x, keras.utils.PyDataset) and not self.is_complete():
             description = keras.utils.unpack_x_y_sample_weight(x[0])[:2]

@@ -70,7 +70,7 @@ class TensorFlowStep(keras_private.BuildsBeforeTensorFlowSteps):
             for g in gradients
         ]
 
-    def before_steps(self, is_single_batch):
+    def before_steps(self, is_single_batch=False):
         """Checks what a strategy cannot do, before the first step."""
         strategy = self.distribute_strategy
         distribution.check_fit(

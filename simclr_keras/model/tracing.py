@@ -7,7 +7,7 @@ import numpy as np
 class NoAssertions:
     """For backends without assertions in a step and without strategies."""
 
-    def before_steps(self, is_single_batch):
+    def before_steps(self, is_single_batch=False):
         """Checks what a strategy cannot do: there is none."""
 
     def apply_augmentation(self, augmentation, images, index, key):
