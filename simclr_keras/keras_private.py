@@ -53,6 +53,27 @@ def in_dataset_function():
     return False
 
 
+def in_xla():
+    """Whether this is traced in a `tf.function(jit_compile=True)`.
+
+    TensorFlow notes it in a control flow context of the graph, which has no
+    public name. Without it, batch norm that XLA compiles takes its variance as
+    E[x^2] - E[x]^2, whose digits are lost where the mean is large. It can go
+    when XLA's `FusedBatchNormV3` subtracts the mean first.
+    """
+    if tf is None or tf.executing_eagerly():
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        context = graph._get_control_flow_context()
+        while context is not None:
+            if context.IsXLAContext():
+                return True
+            context = context.outer_context
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
 def with_autograph(function):
     """A function as TensorFlow's AutoGraph rewrites it, in a graph.
 
