@@ -106,13 +106,24 @@ def sample_index(batch_size):
     Returns:
         int32 tensor (batch_size,).
     """
-    index = ops.arange(batch_size, dtype="int32")
+    return ops.arange(batch_size, dtype="int32") + first_index(batch_size)
+
+
+def first_index(batch_size):
+    """The index of this replica's first image in the global batch.
+
+    Args:
+        batch_size: Number of images of this replica, as in `batch_sizes`.
+
+    Returns:
+        0, or an int32 scalar tensor.
+    """
     replica = _replica_context()
     if replica is None:
-        return index
+        return 0
     replica_id = ops.cast(replica.replica_id_in_sync_group, "int32")
     before = ops.arange(num_replicas(), dtype="int32") < replica_id
-    return index + ops.sum(ops.where(before, batch_sizes(batch_size), 0))
+    return ops.sum(ops.where(before, batch_sizes(batch_size), 0))
 
 
 def global_batch_size(batch_size):

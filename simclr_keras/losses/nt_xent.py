@@ -1,14 +1,22 @@
 """The loss of SimCLR: normalized temperature-scaled cross entropy."""
 
+import numbers
+
 import keras
 from keras import ops
 
 from simclr_keras import distribution
 from simclr_keras.losses.contrastive_loss import ContrastiveLoss
+from simclr_keras.losses.tiled_nt_xent import tiled_log_sums
 
 # Stands for minus infinity in a softmax: finite, so that no NaN can come of
 # it, and below every similarity over every sensible temperature.
 _MASKED = -1e9
+
+# What "auto" does: up to so many images the dense form, then blocks of so many
+# rows and columns.
+_MOST_DENSE_IMAGES = 512
+_BLOCK_SIZE = 512
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -22,7 +30,7 @@ class NTXentLoss(ContrastiveLoss):
         loss(i, j) = -log(exp(s(i, j) / t) / sum_{k != i} exp(s(i, k) / t)),
 
     and the mean is over both directions of the N positive pairs. Equal
-    projections give log(2N - 1).
+    projections give log(2N - 1). The decoupled loss leaves k = j out as well.
 
     In a replica of `tf.distribute` the candidates are the views of all
     replicas: each replica compares its own 2n views with the 2N of the global
@@ -38,6 +46,13 @@ class NTXentLoss(ContrastiveLoss):
         name: Name of the loss.
         dtype: Of the computation. Defaults to `keras.config.floatx()`, float32
             under mixed precision too.
+        block_size: None for the dense form, a positive integer for blocks of
+            at most so many rows and columns, or "auto": the dense form for at
+            most 512 images, blocks of 512 for more or for an unknown number.
+            Defaults to "auto".
+        decoupled: Whether the positive pair is left out of the denominator,
+            so that it does not damp its own gradient, which helps with small
+            batches. Defaults to False.
 
     Call arguments:
         z_i: Float tensor (N, D): projections of the images' first views. They
@@ -49,10 +64,11 @@ class NTXentLoss(ContrastiveLoss):
         (2N,): those of the first views, then those of the second.
 
     Raises:
-        TypeError: If `temperature` is neither a number nor learned.
-        ValueError: If `temperature` is not positive, the shapes differ or are
-            not (N, D), or the batch holds a single image, which has no
-            negatives.
+        TypeError: If `temperature` is neither a number nor learned,
+            `block_size` none of the above or `decoupled` not a boolean.
+        ValueError: If `temperature` or `block_size` is not positive, the
+            shapes differ or are not (N, D), or the batch holds a single image,
+            which has no negatives.
 
     Example:
         >>> import keras
@@ -65,6 +81,8 @@ class NTXentLoss(ContrastiveLoss):
         - [Chen et al., 2020](https://arxiv.org/abs/2002.05709), Equation 1
           and Algorithm 1. Google's published code, TF Similarity and KerasCV
           return the sum of both directions: twice this.
+        - [Yeh et al., 2021](https://arxiv.org/abs/2110.06848), Equation 6: the
+          decoupled loss.
     """
 
     def __init__(
@@ -73,14 +91,32 @@ class NTXentLoss(ContrastiveLoss):
         reduction="sum_over_batch_size",
         name="nt_xent",
         dtype=None,
+        block_size="auto",
+        decoupled=False,
     ):
         super().__init__(temperature, reduction, name, dtype)
+        self.block_size = _check_block_size(block_size)
+        if not isinstance(decoupled, bool):
+            raise TypeError(
+                "`decoupled` must be True or False. Received: "
+                f"decoupled={decoupled!r}."
+            )
+        self.decoupled = decoupled
 
     def view_losses(self, z_i, z_j, labels=None):
-        return nt_xent(z_i, z_j, self.temperature)
+        return nt_xent(
+            z_i, z_j, self.temperature, self.block_size, self.decoupled
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "block_size": self.block_size,
+            "decoupled": self.decoupled,
+        }
 
 
-def nt_xent(z_i, z_j, temperature):
+def nt_xent(z_i, z_j, temperature, block_size=None, decoupled=False):
     """The losses (2n,) of this replica's views; see `NTXentLoss`."""
     check_projections(z_i, z_j)
     if z_i.shape[0] == 1 and distribution.num_replicas() == 1:
@@ -91,14 +127,22 @@ def nt_xent(z_i, z_j, temperature):
             "`drop_remainder=True` if the last one is short."
         )
     z_i, z_j = normalize(z_i), normalize(z_j)
+    if not isinstance(temperature, (int, float)):  # A variable or a tensor.
+        temperature = ops.cast(temperature, z_i.dtype)
+    if block_size == "auto":
+        block_size = _best_block_size(z_i.shape[0])
+    if block_size is None:
+        return _dense(z_i, z_j, temperature, decoupled)
+    return _tiled(z_i, z_j, temperature, block_size, decoupled)
+
+
+def _dense(z_i, z_j, temperature, decoupled):
+    """The losses of normalized projections, by a matrix (2n, 2N)."""
     # The candidates: first views, then second views, of every replica.
     all_i, all_j = distribution.all_gather(z_i), distribution.all_gather(z_j)
     anchors = ops.concatenate([z_i, z_j], axis=0)  # (2n, D)
     candidates = ops.concatenate([all_i, all_j], axis=0)  # (2N, D)
-    logits = ops.matmul(anchors, ops.transpose(candidates))
-    if not isinstance(temperature, (int, float)):  # A variable or a tensor.
-        temperature = ops.cast(temperature, logits.dtype)
-    logits = logits / temperature
+    logits = ops.matmul(anchors, ops.transpose(candidates)) / temperature
 
     index = distribution.sample_index(ops.shape(z_i)[0])  # (n,)
     num_images = ops.shape(all_i)[0]  # N
@@ -107,9 +151,52 @@ def nt_xent(z_i, z_j, temperature):
     view = ops.arange(2 * num_images, dtype="int32")
     # A view is not its own negative.
     logits = ops.where(itself[:, None] == view[None, :], _MASKED, logits)
-    return keras.losses.sparse_categorical_crossentropy(
-        partner, logits, from_logits=True
-    )
+    if not decoupled:
+        return keras.losses.sparse_categorical_crossentropy(
+            partner, logits, from_logits=True
+        )
+    logits = ops.where(partner[:, None] == view[None, :], _MASKED, logits)
+    positives = ops.sum(z_i * z_j, axis=-1) / temperature
+    return ops.logsumexp(logits, axis=-1) - ops.tile(positives, [2])
+
+
+def _tiled(z_i, z_j, temperature, block_size, decoupled):
+    """The losses of normalized projections, by blocks of that matrix."""
+    scale = ops.sqrt(ops.cast(temperature, z_i.dtype))
+    u_i, u_j = z_i / scale, z_j / scale
+    log_sums = tiled_log_sums(u_i, u_j, block_size, decoupled)
+    # Both views of an image are on the same replica.
+    return log_sums - ops.tile(ops.sum(u_i * u_j, axis=-1), [2])
+
+
+def _best_block_size(num_images):
+    """What "auto" stands for with so many images on this replica, or None."""
+    if num_images is None:
+        return _BLOCK_SIZE
+    num_images = num_images * distribution.num_replicas()
+    return None if num_images <= _MOST_DENSE_IMAGES else _BLOCK_SIZE
+
+
+def _check_block_size(block_size):
+    """Returns None, "auto" or a positive integer; raises for others."""
+    expected = '`block_size` must be None, "auto" or a positive integer'
+    if block_size is None or (
+        isinstance(block_size, str) and block_size == "auto"
+    ):
+        return block_size
+    if isinstance(block_size, bool) or not isinstance(
+        block_size, numbers.Integral
+    ):
+        raise TypeError(
+            f"{expected}. Received: block_size={block_size!r}. Leave it out "
+            "for the best on most machines."
+        )
+    if block_size < 1:
+        raise ValueError(
+            f"{expected}. Received: block_size={block_size!r}. Use None for "
+            "no blocks."
+        )
+    return int(block_size)
 
 
 def normalize(z):
