@@ -5,27 +5,62 @@ from keras import ops
 
 from simclr_keras import distribution
 from simclr_keras.losses.nt_xent import check_projections, normalize
+from simclr_keras.losses.tiled_nt_xent import divide_up, in_blocks
+
+# Similarities that are held at a time: 16 MiB of float32.
+_MOST_SIMILARITIES = 2**22
 
 
-def compare(z_i, z_j):
+def compare(z_i, z_j, measures):
     """Compares first views with the second views of all replicas.
+
+    The similarities are computed for some first views at a time, so that there
+    is never a matrix of all pairs of many images.
 
     Args:
         z_i: Float tensor (n, D): projections of this replica's first views.
         z_j: Float tensor (n, D): projections of its second views.
+        measures: List of functions of the cosines (b, N) of some first views
+            with all second views, in float32 where the projections have 16
+            bits, and of the columns of their partners, int32 (b,). They return
+            float tensors (b,).
 
     Returns:
-        Cosines (n, N), in float32 where the projections have 16 bits; and the
-        column of each first view's partner, int32 (n,).
+        List of what they return for all first views (n,).
 
     Raises:
         ValueError: If the shapes differ or are not (n, D).
     """
     check_projections(z_i, z_j)
     dtype = keras.backend.result_type(z_i.dtype, "float32")
-    z_i, z_j = normalize(ops.cast(z_i, dtype)), normalize(ops.cast(z_j, dtype))
-    similarities = ops.matmul(z_i, ops.transpose(distribution.all_gather(z_j)))
-    return similarities, distribution.sample_index(ops.shape(z_i)[0])
+    # Nothing of this is kept for a gradient.
+    z_i, z_j = (
+        normalize(ops.cast(ops.stop_gradient(z), dtype)) for z in (z_i, z_j)
+    )
+    partner = distribution.sample_index(ops.shape(z_i)[0])
+    candidates = ops.transpose(distribution.all_gather(z_j))  # (D, N)
+
+    def of_rows(rows, columns):
+        similarities = ops.matmul(rows, candidates)
+        return [measure(similarities, columns) for measure in measures]
+
+    n, num_candidates = ops.shape(z_i)[0], ops.shape(candidates)[1]
+    num_blocks = n // (_MOST_SIMILARITIES // num_candidates + 1) + 1
+    if isinstance(num_blocks, int) and num_blocks == 1:
+        return of_rows(z_i, partner)
+    size = divide_up(n, num_blocks)
+    rows, columns = in_blocks(z_i, size), in_blocks(partner, size)
+
+    def block(unused, i):
+        values = of_rows(rows[i], columns[i])
+        return unused, [ops.cast(v, dtype) for v in values]
+
+    _, values = ops.scan(
+        block,
+        [ops.zeros((size,), dtype=dtype) for _ in measures],
+        ops.arange(ops.shape(rows)[0], dtype="int32"),
+    )
+    return [ops.reshape(v, (-1,))[:n] for v in values]
 
 
 class _ContrastiveMetric(keras.metrics.Mean):
@@ -40,14 +75,11 @@ class _ContrastiveMetric(keras.metrics.Mean):
             sample_weight: Float tensor (N,) or None.
         """
         z_i, z_j = ops.convert_to_tensor(z_i), ops.convert_to_tensor(z_j)
-        return self.update_compared(*compare(z_i, z_j), sample_weight)
+        (values,) = compare(z_i, z_j, [self.values])
+        return self.update_values(values, sample_weight)
 
-    def update_compared(
-        self, similarities, partner, sample_weight=None, **options
-    ):
-        """Adds a batch that `compare` was called on, once for all metrics."""
-        similarities = ops.cast(similarities, self.dtype)
-        values = self.values(similarities, partner, **options)
+    def update_values(self, values, sample_weight=None):
+        """Adds what `compare` has made of a batch by `values`."""
         return super().update_state(values, sample_weight)
 
 
@@ -77,6 +109,7 @@ class ContrastiveAccuracy(_ContrastiveMetric):
         super().__init__(name=name, dtype=dtype)
 
     def values(self, similarities, partner):
+        """Whether the nearest second view is the partner, 0 or 1 (b,)."""
         nearest = ops.cast(ops.argmax(similarities, axis=-1), "int32")
         return ops.cast(nearest == partner, self.dtype)
 
@@ -126,6 +159,8 @@ class ContrastiveEntropy(_ContrastiveMetric):
         self.temperature = temperature
 
     def values(self, similarities, partner, temperature=None):
+        """The entropies (b,), at another temperature if one is given."""
+        similarities = ops.cast(similarities, self.dtype)
         temperature = self.temperature if temperature is None else temperature
         if not isinstance(temperature, (int, float)):
             temperature = ops.cast(temperature, similarities.dtype)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from simclr_keras import metrics
 from simclr_keras.metrics import (
     ContrastiveAccuracy,
     ContrastiveEntropy,
@@ -191,8 +192,41 @@ def test_a_variable_would_be_reset_with_the_metric():
 def test_temperature_of_one_batch(wrap):
     z_1, z_2 = (tf.constant(z, "float32") for z in projections())
     metric = ContrastiveEntropy(0.1)
-    metric.update_compared(*compare(z_1, z_2), temperature=wrap(0.5))
+    temperature = wrap(0.5)
+    (values,) = compare(
+        z_1, z_2, [lambda s, partner: metric.values(s, partner, temperature)]
+    )
+    metric.update_values(values)
     # float32
     assert float(metric.result()) == pytest.approx(
         entropies(*projections(), 0.5).mean(), abs=1e-5
     )
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("num_images", [6, 7, 23])
+def test_blocks_of_rows_give_the_same(monkeypatch, num_images, mode):
+    z_1, z_2 = projections(num_images)
+    functions = [ContrastiveAccuracy().values, ContrastiveEntropy().values]
+    # Three rows at a time: as many as divide the images, or not.
+    monkeypatch.setattr(metrics, "_MOST_SIMILARITIES", 2 * num_images)
+    shapes = []
+
+    def shape(similarities, partner):
+        shapes.append(tuple(similarities.shape))
+        return functions[0](similarities, partner)
+
+    signature = [tf.TensorSpec((None, 4), "float64")] * 2
+    function = checks.MODES[mode](
+        lambda a, b: compare(a, b, [shape, *functions])
+    )
+    if mode != "eager":
+        function = tf.function(
+            function, input_signature=signature, jit_compile=mode == "xla"
+        )
+    _, hits, entropy = function(tf.constant(z_1), tf.constant(z_2))
+    np.testing.assert_array_equal(hits, accuracies(z_1, z_2))
+    # The metric's float32 logits of up to 10.
+    np.testing.assert_allclose(entropy, entropies(z_1, z_2, 0.1), atol=1e-5)
+    if mode == "eager":
+        assert max(shapes)[0] <= 3

@@ -26,8 +26,6 @@ numbers, where the gradient of gathered projections is a sum over the replicas
 of 2N x D.
 """
 
-import math
-
 import keras
 from keras import ops
 
@@ -87,14 +85,16 @@ class _Tiles:
         all_u = distribution.all_gather(u)  # (2N, D)
         self.num_rows, self.num_columns = ops.shape(u)[0], ops.shape(all_u)[0]
         # Of one size, so that the last is not mostly padding.
-        self.size = _divide_up(
-            self.num_columns, _divide_up(self.num_columns, block_size)
+        self.size = divide_up(
+            self.num_columns, divide_up(self.num_columns, block_size)
         )
         self.start = 0
-        self.rows = self.columns = self.in_blocks(all_u)  # (blocks, size, D)
+        self.rows = self.columns = in_blocks(
+            all_u, self.size
+        )  # (blocks, size, D)
         if not self.is_symmetric:
             self.start = 2 * distribution.first_index(self.num_rows // 2)
-            self.rows = self.in_blocks(u)
+            self.rows = in_blocks(u, self.size)
         # All logits lie between -largest and largest, which is 1 / t.
         largest = ops.max(ops.sum(ops.square(all_u), axis=-1))
         self.is_narrow = largest < _safe_exponent(u.dtype)
@@ -105,14 +105,15 @@ class _Tiles:
         def of_block(i, j):
             return self.log_sums_of_block(self.logits(i, j))
 
-        rows = self.reduce(of_block, ops.logaddexp, -math.inf, ())
+        lowest = _lowest(self.rows.dtype)
+        rows = self.reduce(of_block, _log_add_exp, lowest, ())
         return ops.reshape(rows, (-1,))[: self.num_rows]
 
     def gradient(self, log_sums, upstream):
         """dL/du of this replica's views (2n, D), given l and g, both (2n,)."""
         own = ops.stack([log_sums, upstream], axis=-1)  # (2n, 2)
-        columns = self.in_blocks(distribution.all_gather(own))
-        rows = columns if self.is_symmetric else self.in_blocks(own)
+        columns = in_blocks(distribution.all_gather(own), self.size)
+        rows = columns if self.is_symmetric else in_blocks(own, self.size)
 
         def of_block(i, j):
             weights = self.weights(self.logits(i, j), rows[i], columns[j])
@@ -197,7 +198,7 @@ class _Tiles:
                 rows and to its columns, both (size, *shape). A column of a
                 symmetric matrix is a row, to which it is added; otherwise it
                 is ignored.
-            add: Function of two tensors, `ops.add` or `ops.logaddexp`.
+            add: Function of two tensors, `ops.add` or `_log_add_exp`.
             zero: Number that `add` leaves everything with.
             shape: Of what one row has.
 
@@ -214,15 +215,6 @@ class _Tiles:
         num_columns = ops.shape(self.columns)[0]
         return _reduce(of_block, add, zeros, num_rows, num_columns)
 
-    def in_blocks(self, x):
-        """Rows of a tensor (2n, ...) as (blocks, size, ...), padded by 0."""
-        num_rows = ops.shape(x)[0]
-        num_blocks = _divide_up(num_rows, self.size)
-        missing = num_blocks * self.size - num_rows
-        padding = ops.zeros((missing, *x.shape[1:]), dtype=x.dtype)
-        x = ops.concatenate([x, padding])
-        return ops.reshape(x, (num_blocks, self.size, *x.shape[1:]))
-
 
 def _reduce_symmetric(of_block, add, zeros, num_blocks):
     """`_Tiles.reduce` by the blocks on and below the diagonal.
@@ -233,8 +225,8 @@ def _reduce_symmetric(of_block, add, zeros, num_blocks):
     blocks = ops.arange(num_blocks, dtype="int32")
 
     def row(i, totals):
-        def column(total_i, j_and_total_j):
-            j, total_j = j_and_total_j
+        def column(total_i, j):
+            total_j = totals[j]
 
             def below():
                 to_rows, to_columns = of_block(i, j)
@@ -251,7 +243,7 @@ def _reduce_symmetric(of_block, add, zeros, num_blocks):
                 j < i, below, lambda: ops.cond(j > i, above, diagonal)
             )
 
-        return ops.scan(column, zeros, (blocks, totals))[1]
+        return ops.scan(column, zeros, blocks)[1]
 
     totals = ops.broadcast_to(zeros, (num_blocks, *ops.shape(zeros)))
     return ops.fori_loop(0, num_blocks, row, totals)
@@ -272,7 +264,26 @@ def _reduce(of_block, add, zeros, num_rows, num_columns):
     return ops.scan(row, zeros, ops.arange(num_rows, dtype="int32"))[1]
 
 
-def _divide_up(a, b):
+def _log_add_exp(a, b):
+    """log(exp(a) + exp(b)), in their dtype; b may be minus infinity.
+
+    That of `ops.logaddexp` is float32 on JAX (Keras 3.15).
+    """
+    return ops.maximum(a, b) + ops.log1p(ops.exp(-ops.abs(a - b)))
+
+
+def in_blocks(x, size):
+    """Rows of a tensor (n, ...) as (blocks, size, ...), padded by zeros."""
+    num_rows = ops.shape(x)[0]
+    num_blocks = divide_up(num_rows, size)
+    missing = num_blocks * size - num_rows
+    padding = ops.zeros((missing, *x.shape[1:]), dtype=x.dtype)
+    x = ops.concatenate([x, padding])
+    return ops.reshape(x, (num_blocks, size, *x.shape[1:]))
+
+
+def divide_up(a, b):
+    """The least integer that is no less than a / b, of integers or tensors."""
     return (a + b - 1) // b
 
 

@@ -261,12 +261,19 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             labels: int32 tensor (N,) or None.
         """
         z_1, z_2 = projections[:2]
-        similarities, partner = metrics.compare(z_1, z_2)
-        self.contrastive_accuracy.update_compared(similarities, partner)
         # The entropy is that of the softmax in the loss.
-        self.contrastive_entropy.update_compared(
-            similarities, partner, temperature=self._temperature()
+        temperature = self._temperature()
+
+        def entropy(similarities, partner):
+            return self.contrastive_entropy.values(
+                similarities, partner, temperature
+            )
+
+        accuracies, entropies = metrics.compare(
+            z_1, z_2, [self.contrastive_accuracy.values, entropy]
         )
+        self.contrastive_accuracy.update_values(accuracies)
+        self.contrastive_entropy.update_values(entropies)
         super().compute_metrics(None, z_1, z_2)  # those given to `compile`
 
     def compute_loss(
