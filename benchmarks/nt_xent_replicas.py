@@ -3,7 +3,7 @@
     python benchmarks/nt_xent_replicas.py --json=nt_xent_replicas.json
 
 The loss of a global batch and its gradient with respect to the projections,
-for each number of replicas in three ways:
+for each number of replicas in three ways, all of them in the dense form:
 
 - cut: each replica compares its own 2n views with all 2N, as `NTXentLoss`
   does, all replicas in one process, on logical CPU devices under
@@ -52,7 +52,7 @@ flags.DEFINE_enum("way", None, WAYS, "Measure this alone, as a child.")
 
 def make_cut(strategy):
     """The loss of a replica's share, and its gradient."""
-    loss = simclr_keras.NTXentLoss()
+    loss = simclr_keras.NTXentLoss(block_size=None)
 
     def replica(z_i, z_j):
         with tf.GradientTape() as tape:
@@ -65,7 +65,7 @@ def make_cut(strategy):
 
 def make_whole(strategy):
     """As `make_cut`, with the loss of the global batch in each replica."""
-    loss = simclr_keras.NTXentLoss()
+    loss = simclr_keras.NTXentLoss(block_size=None)
     num_replicas = strategy.num_replicas_in_sync
 
     def replica(z_i, z_j):
@@ -85,7 +85,7 @@ def make_whole(strategy):
 
 def make_one(others):
     """As `make_cut`, for one replica beside the projections of the others."""
-    loss = simclr_keras.NTXentLoss()
+    loss = simclr_keras.NTXentLoss(block_size=None)
 
     def gather(z):
         return tf.concat([z, others], axis=0)

@@ -122,10 +122,11 @@ def algorithm_1(z, temperature):
     return total / (2 * num_images)
 
 
+@pytest.mark.parametrize("block_size", [None, 5, 64])
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
-def test_nt_xent_and_its_gradient(temperature):
+def test_nt_xent_and_its_gradient(temperature, block_size):
     z = projections()
-    loss = simclr_keras.NTXentLoss(temperature)
+    loss = simclr_keras.NTXentLoss(temperature, block_size=block_size)
 
     def function(x):
         return loss(x[0], x[1])

@@ -64,19 +64,25 @@ def run(case):
         # One process may then hold strategies of several sizes.
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
-    loss = simclr_keras.NTXentLoss(temperature, dtype="float64")
+    # Several blocks on each replica, except where there is one image.
+    loss = simclr_keras.NTXentLoss(temperature, dtype="float64", block_size=3)
+    dense = simclr_keras.NTXentLoss(
+        temperature, dtype="float64", block_size=None
+    )
     labelled_loss = SameClass(dtype="float64")
 
     @tf.function
     def step(z_i, z_j, classes):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch([z_i, z_j])
-            value = loss(z_i, z_j)
+            value, dense_value = loss(z_i, z_j), dense(z_i, z_j)
             means = [distribution.global_mean(x) for x in (z_i[:, 0], z_j)]
         return {
             "sizes": tf.shape(z_i)[0],
             "losses": value,
             "gradient": tape.gradient(value, [z_i, z_j]),
+            "dense_losses": dense_value,
+            "dense_gradient": tape.gradient(dense_value, [z_i, z_j]),
             "labelled": labelled_loss(z_i, z_j, labels=classes),
             "means": means,
             "gradient_of_mean": tape.gradient(means[1], z_j),
@@ -97,12 +103,15 @@ def run(case):
         return np.concatenate(of_replicas(value))
 
     return {
-        "gradient": np.stack([rows(g) for g in found["gradient"]]),
+        **{
+            name: np.stack([rows(g) for g in found[name]])
+            for name in ("gradient", "dense_gradient")
+        },
         "gradient_of_mean": rows(found["gradient_of_mean"]),
         "means": np.array([of_replicas(mean) for mean in found["means"]]),
         **{
             name: np.array(of_replicas(found[name]))
-            for name in ("sizes", "losses", "labelled")
+            for name in ("sizes", "losses", "dense_losses", "labelled")
         },
     }
 

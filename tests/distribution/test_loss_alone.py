@@ -69,6 +69,19 @@ def test_gradient_is_that_of_the_global_loss(computed, case):
     )
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_dense_form_equals_blocks(computed, case):
+    i = CASES.index(case)
+    for name in ("losses", "gradient"):
+        # float64
+        np.testing.assert_allclose(
+            computed[f"{i}/dense_{name}"],
+            computed[f"{i}/{name}"],
+            rtol=1e-10,
+            atol=1e-14,
+        )
+
+
 def test_some_cases_are_uneven(computed):
     sizes = [computed[f"{i}/sizes"] for i in range(len(CASES))]
     assert sum(len(set(s)) > 1 for s in sizes) >= 3

@@ -112,8 +112,10 @@ def test_many_images_in_float32(block_size):
     result = computed(z_1, z_2, 0.1, weights, "float32", block_size=block_size)
     expected = reference(z_1, z_2, 0.1, weights)
     assert_equal(result[:1], expected[:1], 1e-5)
+    # Of numbers up to 10, which cancel.
+    np.testing.assert_allclose(result[3], expected[3], rtol=0, atol=1e-4)
     # Small numbers, as the losses are a mean.
-    for a, b in zip(result[1:], expected[1:], strict=True):
+    for a, b in zip(result[1:3], expected[1:3], strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
 
 
