@@ -1,5 +1,6 @@
 """The loss of SimCLR: normalized temperature-scaled cross entropy."""
 
+import math
 import numbers
 
 import keras
@@ -162,7 +163,9 @@ def _dense(z_i, z_j, temperature, decoupled):
 
 def _tiled(z_i, z_j, temperature, block_size, decoupled):
     """The losses of normalized projections, by blocks of that matrix."""
-    scale = ops.sqrt(ops.cast(temperature, z_i.dtype))
+    # A number as a tensor would be rounded to float32.
+    is_number = isinstance(temperature, (int, float))
+    scale = math.sqrt(temperature) if is_number else ops.sqrt(temperature)
     u_i, u_j = z_i / scale, z_j / scale
     log_sums = tiled_log_sums(u_i, u_j, block_size, decoupled)
     # Both views of an image are on the same replica.
