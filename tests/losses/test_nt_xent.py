@@ -292,6 +292,8 @@ def test_configuration():
         "reduction": "sum",
         "name": "a_name",
         "dtype": "float64",
+        "block_size": 5,
+        "decoupled": True,
     }
     loss = NTXentLoss(**arguments)
     checks.check_config(loss, arguments)
