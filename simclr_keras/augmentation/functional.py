@@ -87,8 +87,8 @@ def saturation_scale(value, chroma, factor):
     HSV has S = chroma / V, so with hue and V kept, S -> min(factor S, 1) moves
     every channel by x -> V + (x - V) min(factor, 1 / S). Gray stays gray.
     """
-    safe = ops.where(chroma > 0, chroma, 1.0)
-    return ops.where(chroma > 0, ops.minimum(factor, value / safe), 0.0)
+    safe = where(chroma > 0, chroma, 1.0)
+    return where(chroma > 0, ops.minimum(factor, value / safe), 0.0)
 
 
 def adjust_hue(images, delta):
@@ -116,7 +116,7 @@ def turn_hue(images, delta, axis):
     red, green, blue = ops.split(images, 3, axis=axis)
     value = ops.maximum(ops.maximum(red, green), blue)
     chroma = value - ops.minimum(ops.minimum(red, green), blue)
-    safe = ops.where(chroma > 0, chroma, 1.0)
+    safe = where(chroma > 0, chroma, 1.0)
     # The hue in sixths of a turn: 0 red, 2 green, 4 blue. Gray has hue 0.
     hue = 6.0 * delta + ops.where(
         value == red,
@@ -283,7 +283,7 @@ def blur_planes(planes, sigma, kernel_size):
         distance = ops.arange(size)[:, None] - ops.arange(size)[None, :]
         squares = ops.cast(distance * distance, planes.dtype)
         weights = ops.exp(-squares / (2 * sigma**2))
-        return ops.where(ops.abs(distance) <= reach, weights, 0.0)
+        return where(ops.abs(distance) <= reach, weights, 0.0)
 
     # The sum over all taps, those that fall beyond the border included.
     taps = ops.cast(ops.arange(-reach, reach + 1), planes.dtype)
@@ -387,7 +387,7 @@ def _resize_matrix(in_size, start, extent, out_size, interpolation):
     pixel = (pixel - start)[:, None, :]  # (B, 1, in), in the box
     weights = kernel(pixel - center[:, :, None])  # (B, out, in)
     inside = (pixel >= 0) & (pixel < extent[:, :, None])
-    weights = ops.where(inside, weights, 0.0)
+    weights = where(inside, weights, 0.0)
     # Near the border some taps fall outside the box; the others stand in.
     return weights / ops.sum(weights, axis=-1, keepdims=True)
 
@@ -406,7 +406,7 @@ def _bicubic(x):
     x = ops.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1.0
     far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
-    return ops.where(x <= 1, near, ops.where(x < 2, far, 0.0))
+    return ops.where(x <= 1, near, where(x < 2, far, 0.0))
 
 
 _KERNELS = {
@@ -414,3 +414,16 @@ _KERNELS = {
     "bilinear": (_bilinear, None),
     "nearest": (_nearest, None),
 }
+
+
+def where(condition, x, number):
+    """`ops.where`, in the dtype of `x`: Keras gives a number that of floatx."""
+    return ops.where(condition, x, ops.cast(number, x.dtype))
+
+
+def cast_floats(values, dtype):
+    """A tensor of floats in another dtype; any other tensor as it is."""
+    is_float = keras.backend.is_float_dtype(
+        keras.backend.standardize_dtype(values.dtype)
+    )
+    return ops.cast(values, dtype) if is_float else values

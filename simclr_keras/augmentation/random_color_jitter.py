@@ -108,11 +108,11 @@ class RandomColorJitter(RandomImageLayer):
         def scale(column, strength):
             low, high = max(0.0, 1.0 - strength), 1.0 + strength
             drawn = low + u[:, column] * (high - low)
-            return ops.where(applied, drawn, 1.0)
+            return functional.where(applied, drawn, 1.0)
 
         def shift(column, strength):
             drawn = (2.0 * u[:, column] - 1.0) * strength
-            return ops.where(applied, drawn, 0.0)
+            return functional.where(applied, drawn, 0.0)
 
         brightness = shift if self.additive_brightness else scale
         return {

@@ -161,6 +161,9 @@ class RandomImageLayer(Augmentation, keras.layers.Layer):
         parameters = self.draw(ops.shape(images), index, key)
         low, high = self.value_range
         images = ops.cast(images, functional.arithmetic_dtype(self))
+        parameters = keras.tree.map_structure(
+            lambda each: functional.cast_floats(each, images.dtype), parameters
+        )
         if (low, high) == (0, 1):
             images = self.transform(images, **parameters)
         else:

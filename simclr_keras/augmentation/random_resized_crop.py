@@ -131,7 +131,7 @@ class RandomResizedCrop(RandomImageLayer):
         ratios = low + step * (steps + 0.5)  # (A,), the middles
         room = largest_fitting(ratios) - smallest
         # A range of a single area has no room but is a choice all the same.
-        room = ops.where(room >= 0, room + 1e-6, 0.0)
+        room = functional.where(room >= 0, room + 1e-6, 0.0)
         cumulative = ops.cumsum(room)  # (A,)
         fits = cumulative[-1] > 0
         target = u_aspect_ratio * cumulative[-1]  # (B,)
@@ -139,9 +139,9 @@ class RandomResizedCrop(RandomImageLayer):
         cell = ops.minimum(ops.sum(below, axis=1), _ASPECT_RATIO_STEPS - 1)
         cell_index = ops.cast(cell, "int32")
         room_there = ops.take(room, cell_index)
-        within = 1 - (ops.take(cumulative, cell_index) - target) / ops.where(
-            room_there > 0, room_there, 1.0
-        )
+        within = 1 - (
+            ops.take(cumulative, cell_index) - target
+        ) / functional.where(room_there > 0, room_there, 1.0)
         ratio = low + step * (cell + ops.clip(within, 0, 1))
         room_there = ops.maximum(largest_fitting(ratio) - smallest, 0.0)
         return ratio, smallest + u_area * room_there, fits

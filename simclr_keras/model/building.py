@@ -82,8 +82,12 @@ class BuildsAndSaves:
     def variables(self):
         # The loss's temperature, and what is counted in an evaluation, belong
         # to the state of a step as weights do.
-        own = [*self._state.variables, *getattr(self.loss, "variables", [])]
-        return [*super().variables, *own]
+        return [*super().variables, *self.own_variables]
+
+    @property
+    def own_variables(self):
+        """Those that belong to no layer."""
+        return [*self._state.variables, *getattr(self.loss, "variables", [])]
 
     @property
     def weights(self):
@@ -135,6 +139,12 @@ class BuildsAndSaves:
             self._state.image_shape = (None, *tuple(images.shape)[1:])
             if not self.is_complete():
                 self.complete(*description)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config is not None:
+            config = {**config, "micro_batch_size": self.micro_batch_size}
+        return config
 
     def compile_from_config(self, config):
         # Keras asks this of a model with a `compile` of its own.

@@ -27,7 +27,26 @@ class CheckedMethods:
         steps_per_execution=1,
         jit_compile="auto",
         auto_scale_loss=True,
+        micro_batch_size=None,
     ):
+        """Configures the model for training, as `keras.Model.compile` does.
+
+        Args:
+            optimizer, metrics, run_eagerly, steps_per_execution, jit_compile,
+                auto_scale_loss: As Keras's.
+            loss: Loss of two projections. None is `NTXentLoss()`.
+            loss_weights, weighted_metrics: Must be None.
+            micro_batch_size: Positive integer, how many images of a batch (of
+                each replica's, under `tf.distribute`) pass through the
+                encoder at a time while it is trained. Loss and gradient are
+                those of the whole batch, for the memory of a micro-batch and
+                the time of one more forward pass. What looks at several images
+                sees a micro-batch: batch norm, whose moving statistics still
+                move once a step, and dropout. None passes the batch as a
+                whole. Defaults to None.
+        """
+        checks.check_micro_batch_size(micro_batch_size)
+        self.micro_batch_size = micro_batch_size
         loss = NTXentLoss() if loss is None else loss
         checks.check_loss(loss)
         checks.check_metrics(metrics)

@@ -64,6 +64,22 @@ def check_loss(loss):
         )
 
 
+def check_micro_batch_size(size):
+    """Raises unless it is a positive integer or None."""
+    if size is None:
+        return
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise TypeError(
+            "`micro_batch_size` must be an integer or None. Received: "
+            f"micro_batch_size={size!r} of type {type(size)}."
+        )
+    if size < 1:
+        raise ValueError(
+            "`micro_batch_size` must be at least 1. Received: "
+            f"micro_batch_size={size}."
+        )
+
+
 def check_metrics(metrics):
     """Raises unless metrics can be of two projections.
 

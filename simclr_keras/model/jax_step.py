@@ -1,8 +1,11 @@
 """A step on JAX: Keras's own, with a loss that calls the model itself."""
 
+import jax
 import keras
+from keras import ops
 
 from simclr_keras import keras_private
+from simclr_keras.model.gradient_caching import MicroBatches, PassState
 from simclr_keras.model.tracing import NoAssertions
 
 
@@ -12,6 +15,8 @@ class JAXStep(
     keras_private.BuildsBeforeSteps,
 ):
     """What Keras's step on JAX has to be told."""
+
+    cuts_in_loss = True
 
     def predict_step(self, state, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -29,3 +34,54 @@ class JAXStep(
     def sync_state(self):
         """Brings variables up to date, which a step keeps outside of them."""
         self.jax_state_sync()
+
+    # --- Gradient caching ----------------------------------------------------
+    def loss_in_micro_batches(self, x, y, sample_weight=None):
+        """`compute_loss`, whose gradient needs the memory of a micro-batch.
+
+        JAX runs a function again for its gradient by itself.
+        """
+        batch, labels = self.take_apart(x, y, sample_weight)
+        micro_batches = MicroBatches(batch, self.micro_batch_size)
+        state = PassState(self)
+        # What a micro-batch changes, and the weights that it is made with.
+        changing = [*self.non_trainable_variables, *self.metrics_variables]
+        weights = [
+            (v, ops.convert_to_tensor(v)) for v in self.trainable_variables
+        ]
+
+        def project(start, size, values, sums):
+            mapping = [*weights, *zip(changing, values)]
+            with keras.StatelessScope(state_mapping=mapping) as scope:
+                state.begin_micro_batch()
+                micro_batch = micro_batches[start, size]
+                z, added_loss = self.project_micro_batch(micro_batch)
+                terms = [added_loss(), *state.moved(micro_batch)]
+                values = [scope.get_current_value(v) for v in changing]
+            return values, [a + b for a, b in zip(sums, terms)], z
+
+        values = [ops.convert_to_tensor(v) for v in changing]
+        sums = [ops.zeros((), keras.config.floatx()), *state.zeros()]
+        parts = []
+        for start, size, count in micro_batches.groups:
+            if not count:
+                continue
+
+            @jax.checkpoint
+            def step(carry, k, start=start, size=size):
+                *carry, z = project(start + k * size, size, *carry)
+                return tuple(carry), z
+
+            carry, z = jax.lax.scan(
+                step, (values, sums), jax.numpy.arange(count, dtype="int32")
+            )
+            values, sums = carry
+            parts.append(ops.reshape(z, (count * size, *z.shape[2:])))
+        for variable, value in zip(changing, values):
+            variable.assign(value)
+        added, *moved = sums
+        state.end(moved)
+        projections = tuple(ops.unstack(ops.concatenate(parts), axis=1))
+        loss = self.contrastive_loss(projections, labels)
+        self.update_metrics(projections, labels)
+        return loss + ops.cast(added, loss.dtype)

@@ -156,6 +156,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         if self._augmentations:
             self.evaluation_preprocessing = self._augmentations[0].evaluation()
         self.may_compile = True  # The augmentation, by XLA.
+        self.micro_batch_size = None  # See `compile`.
         self.contrastive_accuracy = metrics.ContrastiveAccuracy()
         self.contrastive_entropy = metrics.ContrastiveEntropy()
         if num_classes is not None:
@@ -241,7 +242,8 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
                 `simclr_keras.distribution.all_gather` brings those of all
                 replicas.
             views: Tuple of a float tensor (N, H, W, C) in [0, 1] for each
-                view, for losses that ask another network.
+                view, for losses that ask another network; None in a step of
+                micro-batches.
             training: Whether the weights are trained by it.
 
         Returns:
@@ -292,20 +294,12 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             The contrastive loss and what the layers add to it, a scalar. Its
             gradient is that of the sum with the probe's loss.
         """
-        checks.check_weights(sample_weight)
-        batch = batches.unpack(x, y)
-        checks.check_negatives(batch)
-        batch = self._check_values(batch)
-        labels = self._labels(batch)
-
-        views = self._views(batch, training)  # V of (N, H, W, C)
-        images = ops.concatenate(views, axis=0)  # (VN, H, W, C)
-        h = self._encode_and_build(images, training)  # (VN, F)
-        z = self.project(h, training)  # (VN, D)
-        projections = tuple(ops.split(z, len(views)))
+        if training and self.cuts_in_loss and self.micro_batch_size is not None:
+            return self.loss_in_micro_batches(x, y, sample_weight)
+        batch, labels = self.take_apart(x, y, sample_weight)
+        projections, h, views = self._project_views(batch, training)
         loss = self.contrastive_loss(projections, labels, views, training)
-        for added in self.losses:  # By layers: one share each.
-            loss = loss + ops.cast(added, loss.dtype) / self._num_replicas()
+        loss = loss + ops.cast(self._added_losses(), loss.dtype)
         self.update_metrics(projections, labels)
 
         if self.num_classes is not None:
@@ -314,12 +308,62 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
                 h = self._encode_and_build(
                     self._prepare(batch[IMAGE]), training
                 )
-            loss = loss + self._probe(h, labels)
+            loss = loss + ops.cast(self._probe(h, labels), loss.dtype)
         if not training:
             self._state.count(ops.shape(batches.images_of(batch))[0])
         return loss
 
     # --- What the sentences are made of --------------------------------------
+    def take_apart(self, x, y, sample_weight=None):
+        """A batch, checked, and its labels as int32 (N,) or None."""
+        checks.check_weights(sample_weight)
+        batch = batches.unpack(x, y)
+        checks.check_negatives(batch)
+        batch = self._check_values(batch)
+        return batch, self._labels(batch)
+
+    def _project_views(self, batch, training):
+        """Projections, representations (VN, F) and the views of a batch."""
+        views = self._views(batch, training)  # V of (N, H, W, C)
+        images = ops.concatenate(views, axis=0)  # (VN, H, W, C)
+        h = self._encode_and_build(images, training)  # (VN, F)
+        z = self.project(h, training)  # (VN, D)
+        return tuple(ops.split(z, len(views))), h, views
+
+    def _added_losses(self):
+        """What the layers add to the loss, as a share of this replica."""
+        added = ops.zeros((), keras.config.floatx())
+        for loss in self.losses:
+            added = added + ops.cast(loss, added.dtype)
+        return added / self._num_replicas()
+
+    def project_micro_batch(self, micro_batch):
+        """Projections (m, V, D) of the views of a micro-batch.
+
+        Args:
+            micro_batch: `MicroBatch`.
+
+        Returns:
+            Pair of the projections and of a function that gives what else the
+            loss consists of, as a share of the whole batch's.
+        """
+        self._state.micro_batch = micro_batch
+        try:
+            projections, h, _ = self._project_views(micro_batch.batch, True)
+        finally:
+            self._state.micro_batch = None
+
+        def added_loss():
+            added = self._added_losses()
+            if self.num_classes is not None:
+                labels = self._labels(micro_batch.batch)
+                probe = self._probe(h, labels)
+                added = added + ops.cast(probe, added.dtype)
+            return added * micro_batch.share(added.dtype)
+
+        z = ops.cast(ops.stack(projections, axis=1), keras.config.floatx())
+        return z, added_loss
+
     def augment(self, images, view=0, training=True, augmentation=None):
         """One random view of each image.
 
@@ -341,7 +385,10 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             augmentation = as_augmentation(augmentation)
         else:
             augmentation = self._augmentations[view]
-        index = distribution.sample_index(ops.shape(images)[0])
+        if self._state.micro_batch is not None:
+            index = self._state.micro_batch.index
+        else:
+            index = distribution.sample_index(ops.shape(images)[0])
         if not training:
             index = index + self._state.position()
             key = augmentation.key(view, seed=_EVALUATION_SEED)

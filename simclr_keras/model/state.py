@@ -17,6 +17,7 @@ class State:
         self.image_shape = None
         self.has_new_metrics = False
         self.is_traced = False
+        self.micro_batch = None  # The one that a step is at.
         # By augmentation; in an attribute of the model TensorFlow would save
         # it.
         self.compiled = {}

@@ -1,5 +1,6 @@
 """A step on TensorFlow: replicas, loss scale, assertions, compiled views."""
 
+import contextlib
 import sys
 
 import keras
@@ -10,18 +11,24 @@ from keras import ops
 from simclr_keras import distribution, keras_private
 from simclr_keras.model import checks
 from simclr_keras.model.batch import images_of
+from simclr_keras.model.gradient_caching import CachesGradients
 
 
-class TensorFlowStep(keras_private.BuildsBeforeTensorFlowSteps):
+class TensorFlowStep(
+    CachesGradients, keras_private.BuildsBeforeTensorFlowSteps
+):
     """Steps of `tf.GradientTape`."""
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            loss = self.compute_loss(x, y, sample_weight=sample_weight)
-            scaled_loss = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
-        gradients = tape.gradient(scaled_loss, variables)
+        if self.micro_batch_size is not None:
+            loss, gradients = self.cached_gradients(x, y, sample_weight)
+        else:
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(x, y, sample_weight=sample_weight)
+                scaled_loss = self.optimizer.scale_loss(loss)
+            gradients = tape.gradient(scaled_loss, variables)
         self.optimizer.apply(self._share_overflow(gradients), variables)
         return self._log(loss, x)
 
@@ -161,3 +168,99 @@ class TensorFlowStep(keras_private.BuildsBeforeTensorFlowSteps):
         # Eager assertions have raised already and are None.
         with tf.control_dependencies([a for a in assertions if a is not None]):
             return {key: tf.identity(value) for key, value in batch.items()}
+
+    # --- Gradient caching ----------------------------------------------------
+    def no_gradient(self):
+        """A context in which nothing is kept for a gradient."""
+        return contextlib.nullcontext()  # Outside of a tape.
+
+    def value_and_gradients(self, function, variables, argument=None):
+        """A value, and the gradients of another.
+
+        Args:
+            function: Function of `argument`, if there is one, that returns a
+                pair: a scalar to differentiate, and a value.
+            variables: List of variables.
+            argument: Tensor.
+
+        Returns:
+            The value, the gradient with respect to the argument or None, and a
+            list of those with respect to the variables.
+        """
+        arguments = [] if argument is None else [argument]
+        with tf.GradientTape() as tape:
+            for each in arguments:
+                tape.watch(each)
+            target, value = function(*arguments)
+        gradients = tape.gradient(target, [*arguments, *variables])
+        gradients = [
+            gradient if gradient is None else tf.convert_to_tensor(gradient)
+            for gradient in gradients
+        ]
+        of_argument = gradients.pop(0) if arguments else None
+        return value, of_argument, gradients
+
+    def collect(self, function, group):
+        """What a function gives for each micro-batch, (n, V, D) in a list.
+
+        Args:
+            function: Function of a pair (start, size).
+            group: As in `MicroBatches.groups`.
+        """
+        start, size, count = group
+        if self._unrolls(count):
+            parts = []
+            for k in range(count):
+                # One after the other, or all would be in memory at a time.
+                with tf.control_dependencies(parts[-1:]):
+                    parts.append(function((start + k * size, size)))
+            return parts
+        found = tf.TensorArray(keras.config.floatx(), count)
+
+        def step(k, found):
+            return k + 1, found.write(k, function((start + k * size, size)))
+
+        _, found = tf.while_loop(
+            lambda k, _: k < count, step, (0, found), parallel_iterations=1
+        )
+        if not isinstance(count, int):
+            return [found.concat()]  # There may be none.
+        parts = found.stack()
+        return [tf.reshape(parts, (count * size, *parts.shape[2:]))]
+
+    def repeat(self, function, group, sums):
+        """Applies a function to its own result, for each micro-batch.
+
+        Args:
+            function: Function of a pair (start, size) and of a list of tensors
+                that returns such a list.
+            group: As in `collect`.
+            sums: List of tensors, to begin with.
+        """
+        start, size, count = group
+        if self._unrolls(count):
+            for k in range(count):
+                with tf.control_dependencies(sums):
+                    sums = function((start + k * size, size), sums)
+            return sums
+
+        def step(k, sums):
+            return k + 1, function((start + k * size, size), sums)
+
+        return tf.while_loop(
+            lambda k, _: k < count, step, (0, sums), parallel_iterations=1
+        )[1]
+
+    def _unrolls(self, count):
+        """Whether micro-batches stand side by side in the graph, unrolled."""
+        if isinstance(count, int) and count < 2:
+            return True
+        if distribution.num_replicas() == 1:
+            return tf.executing_eagerly()
+        if isinstance(count, int):
+            return True  # Replicas cannot meet in a loop of the graph.
+        raise ValueError(
+            "`micro_batch_size` with several replicas needs batches whose size "
+            "is known. Received batches that may be short; use "
+            "`drop_remainder=True`."
+        )

@@ -4,21 +4,26 @@ import keras
 import torch
 
 from simclr_keras import keras_private
+from simclr_keras.model.gradient_caching import CachesGradients
 from simclr_keras.model.tracing import NoAssertions
 
 
-class TorchStep(NoAssertions, keras_private.BuildsBeforeSteps):
+class TorchStep(CachesGradients, NoAssertions, keras_private.BuildsBeforeSteps):
     """Steps of `torch.autograd`."""
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         variables = self.trainable_variables
-        for variable in variables:  # The loss's as well as the layers'.
-            variable.value.grad = None
-        loss = self.compute_loss(x, y, sample_weight=sample_weight)
-        self.optimizer.scale_loss(loss).backward()
+        if self.micro_batch_size is not None:
+            loss, gradients = self.cached_gradients(x, y, sample_weight)
+        else:
+            for variable in variables:  # The loss's as well as the layers'.
+                variable.value.grad = None
+            loss = self.compute_loss(x, y, sample_weight=sample_weight)
+            self.optimizer.scale_loss(loss).backward()
+            gradients = [variable.value.grad for variable in variables]
         with torch.no_grad():
-            self.optimizer.apply([v.value.grad for v in variables], variables)
+            self.optimizer.apply(gradients, variables)
         return self._log(loss, x)
 
     def test_step(self, data):
@@ -40,3 +45,29 @@ class TorchStep(NoAssertions, keras_private.BuildsBeforeSteps):
 
     def sync_state(self):
         """Brings variables up to date, which they always are here."""
+
+    # --- Gradient caching; see `TensorFlowStep` ------------------------------
+    def no_gradient(self):
+        return torch.no_grad()
+
+    def value_and_gradients(self, function, variables, argument=None):
+        arguments = []
+        if argument is not None:
+            arguments = [argument.detach().requires_grad_(True)]
+        target, value = function(*arguments)
+        sources = [*arguments, *(variable.value for variable in variables)]
+        gradients = list(
+            torch.autograd.grad(target, sources, allow_unused=True)
+        )
+        of_argument = gradients.pop(0) if arguments else None
+        return value.detach(), of_argument, gradients
+
+    def collect(self, function, group):
+        start, size, count = group
+        return [function((start + k * size, size)) for k in range(count)]
+
+    def repeat(self, function, group, sums):
+        start, size, count = group
+        for k in range(count):
+            sums = function((start + k * size, size), sums)
+        return sums
