@@ -56,7 +56,9 @@ class LearnedTemperature:
         """Makes the variable, a scalar of `floatx`, unless it is there."""
         if self.log_temperature is None:
             self.log_temperature = keras.Variable(
-                math.log(self.initial), name="log_temperature"
+                math.log(self.initial),
+                dtype=keras.config.floatx(),
+                name="log_temperature",
             )
             self.log_temperature.constraint = self._clip
 
@@ -110,7 +112,7 @@ class FixedTemperature:
             self.variable = keras.Variable(
                 self.number,
                 trainable=False,
-                dtype="float32",
+                dtype=keras.config.floatx(),
                 name="temperature",
             )
 
