@@ -120,6 +120,7 @@ def build_model(config, data, epochs):
     model.compile(
         optimizer=build_optimizer(config, data, epochs),
         loss=simclr_keras.NTXentLoss(config["temperature"]),
+        micro_batch_size=config["micro_batch_size"],
     )
     return model
 

@@ -51,6 +51,11 @@ KEYS = {
     "momentum": (float, "momentum of LARS and SGD"),
     "weight_decay": (float, "weight decay"),
     "batch_size": (int, "images in a step"),
+    "micro_batch_size": (
+        int,
+        "images of a replica that pass the encoder at a time, for batches that "
+        "do not fit into memory",
+    ),
     "epochs": (int, "passes over the images"),
     "steps": (int, "steps, in place of epochs; rounded up to whole epochs"),
     "warmup_epochs": (float, "epochs in which the learning rate rises"),
@@ -103,6 +108,7 @@ IMAGENET = {
     "momentum": 0.9,
     "weight_decay": 1e-6,
     "batch_size": 4096,
+    "micro_batch_size": None,
     "epochs": 100,
     "steps": None,
     "warmup_epochs": 10.0,
