@@ -21,9 +21,9 @@ from tests.backends import scenarios
 class WatchedModel(simclr_keras.SimCLRModel):
     """Notes how the images of a step lie on the devices."""
 
-    def augment(self, images, key=None):
+    def make_views(self, images, training=True):
         jax.debug.inspect_array_sharding(images, callback=self.note)
-        return super().augment(images, key)
+        return super().make_views(images, training)
 
     def note(self, sharding):
         self.shard_shape = sharding.shard_shape((scenarios.BATCH_SIZE, 8, 8, 1))
