@@ -193,11 +193,13 @@ def test_half_precision_is_computed_in_float32():
     np.testing.assert_allclose(result, expected[0].mean(), rtol=1e-5)
 
 
-def test_auto_is_dense_for_few_images():
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_auto_is_dense_for_few_images(jit_compile):
     names = ("_dense", "_tiled")
+    most = 4096 if jit_compile else 512
     for num_images, called in (
-        (nt_xent._MOST_DENSE_IMAGES, "_dense"),
-        (nt_xent._MOST_DENSE_IMAGES + 1, "_tiled"),
+        (most, "_dense"),
+        (most + 1, "_tiled"),
         (None, "_tiled"),
     ):
         with mock.patch.multiple(
@@ -206,7 +208,9 @@ def test_auto_is_dense_for_few_images():
             views = tf.TensorSpec((num_images, DIM))
             for each in calls.values():
                 each.side_effect = lambda z_i, *_: z_i[:, 0]
-            tf.function(NTXentLoss()).get_concrete_function(views, views)
+            tf.function(
+                NTXentLoss(), jit_compile=jit_compile
+            ).get_concrete_function(views, views)
         assert [n for n in names if calls[n].called] == [called]
 
 
