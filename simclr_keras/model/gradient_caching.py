@@ -164,6 +164,8 @@ class CachesGradients:
             gradients of the scaled loss with respect to the trainable
             variables; None for those that it does not depend on.
         """
+        if not self.is_complete():  # A generator does not say what it holds.
+            self.complete(x, y)
         batch, labels = self.take_apart(x, y, sample_weight)
         micro_batches = MicroBatches(batch, self.micro_batch_size)
         state = PassState(self)

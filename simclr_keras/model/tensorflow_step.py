@@ -21,15 +21,16 @@ class TensorFlowStep(
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        variables = self.trainable_variables
         if self.micro_batch_size is not None:
             loss, gradients = self.cached_gradients(x, y, sample_weight)
         else:
             with tf.GradientTape() as tape:
                 loss = self.compute_loss(x, y, sample_weight=sample_weight)
                 scaled_loss = self.optimizer.scale_loss(loss)
-            gradients = tape.gradient(scaled_loss, variables)
-        self.optimizer.apply(self._share_overflow(gradients), variables)
+            gradients = tape.gradient(scaled_loss, self.trainable_variables)
+        self.optimizer.apply(
+            self._share_overflow(gradients), self.trainable_variables
+        )
         return self._log(loss, x)
 
     def test_step(self, data):

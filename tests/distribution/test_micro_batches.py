@@ -10,6 +10,9 @@ from tests.distribution import results
 from tests.distribution.micro_batches import RUNS
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A dictionary of logs and variables for each run."""

@@ -28,12 +28,11 @@ RELU, SMOOTH = "float32_lars", "float32_lars:smooth"
 # A process for each, of minutes; test_compiles.py and test_loss_alone.py have
 # the cheap form of it.
 pytestmark = pytest.mark.slow
-REPLICAS = [1, 2, 4]
-OPTIMIZERS = ["lars", "sgd", "adamw"]
+# What replicas do to gradients is the same for every optimizer.
+CASES = [(1, "lars"), (2, "lars"), (4, "lars"), (2, "sgd"), (2, "adamw")]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("replicas", REPLICAS)
+@pytest.mark.parametrize(("replicas", "optimizer"), CASES)
 def test_float64_agrees_in_every_variable(trained, replicas, optimizer):
     run = f"float64_{optimizer}"
     assert_float64_equal(trained(replicas, run), trained(0, run))
@@ -53,8 +52,7 @@ def test_two_workers_equal_one_process(trained, tmp_path):
         assert_float64_equal(arrays[runs[0]], trained(0, runs[0]))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("replicas", REPLICAS[1:])
+@pytest.mark.parametrize(("replicas", "optimizer"), CASES[1:])
 def test_float32_agrees_to_rounding(trained, replicas, optimizer):
     run = f"float32_{optimizer}:smooth"
     result, expected = trained(replicas, run), trained(0, run)

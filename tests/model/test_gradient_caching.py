@@ -44,7 +44,8 @@ def frozen_batch_norm():
 
 
 def model_of(micro_batch_size, norm=group_norm, loss=None, **kwargs):
-    compiling = kwargs.pop("compiling", {})
+    # Tracing takes longer than six steps.
+    compiling = kwargs.pop("compiling", EAGER)
     keras.utils.clear_session()  # so that paths are the same each time
     keras.config.set_dtype_policy(kwargs.pop("policy", keras.config.floatx()))
     keras.utils.set_random_seed(0)
@@ -98,14 +99,14 @@ def assert_equal(found, expected, atol=1e-10):
 @pytest.fixture(scope="module")
 def whole():
     keras.config.set_floatx("float64")
-    return train(None)
+    return train(None, compiling={})
 
 
 # --- What it is equal to -----------------------------------------------------
-@pytest.mark.parametrize("size", [1, 6, 10, 50])
+@pytest.mark.parametrize("size", [1, 6, 50])
 def test_equals_the_whole_batch(size, whole):
     # Batches of no known size: one loop for each of two sizes in the graph.
-    assert_equal(train(size), whole)
+    assert_equal(train(size, compiling={}), whole)
 
 
 @pytest.mark.parametrize("norm", [layer_norm, frozen_batch_norm])
@@ -113,7 +114,10 @@ def test_equals_it_under_every_norm_of_single_images(norm):
     assert_equal(train(7, norm), train(None, norm))
 
 
-@pytest.mark.parametrize("compiling", [EAGER, {"jit_compile": True}])
+@pytest.mark.parametrize(
+    "compiling",
+    [EAGER, pytest.param({"jit_compile": True}, marks=pytest.mark.slow)],
+)
 def test_equals_it_in_every_mode(compiling):
     found, expected = (train(size, compiling=compiling) for size in (7, None))
     assert_equal(found, expected)
@@ -186,7 +190,7 @@ def test_equals_it_to_half_precision(policy):
         # Which of two almost equal views is nearer is a matter of the last
         # digit.
         del each["contrastive_accuracy"]
-    assert_equal(found, expected, atol=0.05)
+    assert_equal(found, expected, atol=0.1)
 
 
 def test_what_nothing_depends_on_is_left_alone():
@@ -273,6 +277,33 @@ def test_foreign_random_layers_go_on():
         return int(layer.generator.state[1])
 
     assert draws(5) == 4 * draws(None) > 0
+
+
+class Raw(layers.Layer):
+    """Makes its variables when it is called for the first time."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [
+            layers.Conv2D(4, 3),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+        ]
+
+    def call(self, x, training=None):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def test_a_generator_and_an_encoder_that_is_not_built():
+    model = SimCLRModel(Raw(), augmentation=Noise(seed=3, dtype="float64"))
+    model.compile("sgd", micro_batch_size=5)
+    batches = ((IMAGES[k : k + 10],) for k in (0, 10, 20))
+    history = model.fit(batches, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    norm = model.encoder.layers[1]
+    assert np.abs(norm.moving_mean.numpy()).min() > 0
 
 
 def test_the_micro_batches():
