@@ -46,6 +46,14 @@ class CheckedMethods:
                 whole. Defaults to None.
         """
         checks.check_micro_batch_size(micro_batch_size)
+        if micro_batch_size is not None and self._overrides("compute_loss"):
+            raise ValueError(
+                "`micro_batch_size` takes the step apart, which a model with a "
+                "`compute_loss` of its own does not let it do. Received: "
+                f"micro_batch_size={micro_batch_size!r} for "
+                f"{type(self).__name__}. Override `make_views`, `encode`, "
+                "`project` or `contrastive_loss` instead."
+            )
         self.micro_batch_size = micro_batch_size
         loss = NTXentLoss() if loss is None else loss
         checks.check_loss(loss)

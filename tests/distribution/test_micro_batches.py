@@ -9,7 +9,6 @@ import pytest
 from tests.distribution import results
 from tests.distribution.micro_batches import RUNS
 
-
 pytestmark = pytest.mark.slow
 
 

@@ -330,6 +330,15 @@ def test_it_is_saved(tmp_path):
     assert checks.save_and_load(model, tmp_path).micro_batch_size == 7
 
 
+def test_a_step_of_ones_own_is_refused():
+    class Own(SimCLRModel):
+        def compute_loss(self, x=None, **kwargs):
+            return super().compute_loss(x, **kwargs)
+
+    with pytest.raises(ValueError, match=r"Own.*`contrastive_loss`"):
+        Own(model_of(None).encoder).compile("sgd", micro_batch_size=2)
+
+
 @pytest.mark.parametrize(
     ("size", "error"),
     [(0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError)],
