@@ -31,10 +31,13 @@ class SignalAt(keras.callbacks.Callback):
 
 @pytest.fixture(autouse=True)
 def _signals_are_as_before():
+    # A process that was started in the background may ignore it.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     numbers = signal.SIGINT, signal.SIGTERM
     before = [signal.getsignal(number) for number in numbers]
     yield
     assert [signal.getsignal(number) for number in numbers] == before
+    signal.signal(signal.SIGINT, ignored)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

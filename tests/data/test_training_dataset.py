@@ -292,6 +292,7 @@ def assert_epochs_of_one_replica(*paths):
         )
 
 
+@pytest.mark.slow
 def test_replicas_go_through_the_same_epochs(tmp_path):
     results.finish(replicas(tmp_path / "found.npz"))
     assert_epochs_of_one_replica(tmp_path / "found.npz")

@@ -63,6 +63,7 @@ def test_endpoint_is_a_layer():
     pretraining.pretrained(encoder)
 
 
+@pytest.mark.slow
 def test_one_that_pools_by_itself_needs_no_adapter(tmp_path):
     encoder = backbone(
         "MobileNetV3Small",
