@@ -5,6 +5,7 @@ and compositions, are brought under the contract.
 """
 
 import abc
+import inspect
 
 import keras
 from keras import ops
@@ -228,6 +229,15 @@ class _ForeignLayer(Augmentation):
         return [v for v in self.layer.variables if id(v) not in weights]
 
     def evaluation(self):
+        # Without a `training` argument nothing tells a layer not to draw, as
+        # KerasCV's always do. Keras's own without one, such as `Rescaling`,
+        # do not draw.
+        layer_type = type(self.layer)
+        can_be_told = (
+            "training" in inspect.signature(layer_type.call).parameters
+        )
+        if not can_be_told and not layer_type.__module__.startswith("keras."):
+            return None
         return lambda images: self.call(images, training=False)
 
     def compute_output_shape(self, input_shape):

@@ -77,6 +77,28 @@ def distance(model, expected):
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
+class AlwaysNoisy(keras.layers.Layer):
+    """Draws in inference too, as KerasCV's layers do."""
+
+    def call(self, images):
+        noise = tf.random.uniform(tf.shape(images), maxval=50)
+        return keras.ops.cast(images, "float32") + noise
+
+
+@pytest.mark.parametrize(
+    ("layer", "is_used"), [(AlwaysNoisy, False), (keras.layers.Rescaling, True)]
+)
+def test_inference_leaves_out_what_cannot_be_told_not_to_draw(layer, is_used):
+    scale = () if layer is AlwaysNoisy else (0.5,)
+    model = fitted(keras.Sequential([layer(*scale)]), run_eagerly=True)
+    images = IMAGES.astype("float32")
+    h = model.predict(images, verbose=0)
+    np.testing.assert_array_equal(model.predict(images, verbose=0), h)
+    expected = model.encoder(images / 255 * (0.5 if is_used else 1))
+    # float32, scaled in another order
+    np.testing.assert_allclose(h, expected, atol=1e-5)
+
+
 @pytest.mark.slow  # Two models, compiled for two replicas each.
 def test_in_a_step_of_two_replicas():
     # Logical devices must be set up before anything else runs.
