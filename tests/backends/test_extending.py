@@ -11,6 +11,10 @@ import simclr_keras
 from tests import extending
 from tests.extending import BYOL, SUPCON, VICREG
 
+# On TensorFlow a minute of compiling; JAX's lane is this folder.
+pytestmark = (
+    [pytest.mark.slow] if keras.backend.backend() == "tensorflow" else []
+)
 TEMPERATURE = "A temperature that is learned"
 HEAD = "A projection head of your own layers"
 TWO_AUGMENTATIONS = "A different augmentation for each view"

@@ -168,7 +168,16 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("three_views", "composition", "generator")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+        for name in CASES
+    ],
+)
 def test_equals_it_with(name):
     assert_equal(train(7, **CASES[name]()), train(None, **CASES[name]()))
 
