@@ -41,25 +41,27 @@ def run(code):
 
 IMPORT = """
 import sys, time
+start = time.process_time()
 import keras
 before = set(sys.modules)
-start = time.process_time()
+middle = time.process_time()
 import simclr_keras
-seconds = time.process_time() - start
-print(seconds, *(set(sys.modules) - before))
+share = (time.process_time() - middle) / (middle - start)
+print(share, *(set(sys.modules) - before))
 """
 
 
 @pytest.fixture(scope="module")
 def imports():
-    """Seconds and new modules of three imports after that of Keras."""
+    """Time, as a share of Keras's, and new modules of three imports."""
     lines = [run(IMPORT).split() for _ in range(3)]
-    return [(float(seconds), set(names)) for seconds, *names in lines]
+    return [(float(share), set(names)) for share, *names in lines]
 
 
-def test_import_takes_a_tenth_of_a_second(imports):
-    # The process's own time, whatever else the machine does meanwhile.
-    assert statistics.median(seconds for seconds, _ in imports) <= 0.1
+def test_import_takes_little_of_what_keras_takes(imports):
+    # Of the process's own time, whatever speed the machine has today. It is
+    # a tenth of a second beside some five.
+    assert statistics.median(share for share, _ in imports) <= 0.05
 
 
 def test_import_leaves_optional_packages_alone(imports):
