@@ -49,8 +49,10 @@ def test_equals_one_device(runs, num_devices, kind):
         expected = runs[name].astype("float64")
         difference = runs[f"{num_devices}{name[1:]}"] - expected
         # Relative to the whole tensor, in float32, after five steps. What
-        # starts at zero, velocities and centres, may be as good as zero.
-        limit = 1e-5 * np.linalg.norm(expected) + 1e-8 * expected.size**0.5
+        # starts at zero, velocities and centres, may be as good as zero, or a
+        # sum of what cancels: 2.7e-5 was seen of four offsets. A device that
+        # missed its share would be off by percents.
+        limit = 5e-5 * np.linalg.norm(expected) + 1e-8 * expected.size**0.5
         assert np.linalg.norm(difference) <= limit, name
 
 
