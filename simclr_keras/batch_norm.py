@@ -33,12 +33,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     On TensorFlow, Keras computes mean, variance and the normalized images with
     operations of their own. TensorFlow has one kernel for all of them and
-    another one for their gradient, which read and write the images less often.
-    Forward and backward of 512 views of 32 x 32 pixels by ResNet-18 took 3.86
-    instead of 4.55 s in float32, and 2.51 instead of 3.33 s in bfloat16 (two
-    cores with AVX-512, TensorFlow 2.21, Keras 3.15.1). Weights, arguments and
-    what is computed are Keras's, to rounding; weights of one load into the
-    other.
+    another one for their gradient, which read and write the images less often
+    (seen in TensorFlow 2.21 and Keras 3.15.1). Weights, arguments and what is
+    computed are Keras's, to rounding; weights of one load into the other.
 
     The kernel takes images (B, H, W, C), channels last, in float32, bfloat16 or
     float16, without a mask. It is used in training, if the statistics are those
