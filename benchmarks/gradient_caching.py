@@ -12,7 +12,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
 
@@ -98,18 +97,11 @@ def measure(encoder, batch_size, micro_batch_size):
 
 
 def measure_in_child(*way):
-    output = subprocess.run(
-        [
-            sys.executable,
-            __file__,
-            "--child=" + ",".join(map(str, way)),
-            f"--batch_size={FLAGS.batch_size}",
-        ],
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    ).stdout
-    return json.loads(output.splitlines()[-1])
+    return report.of_child(
+        __file__,
+        "--child=" + ",".join(map(str, way)),
+        f"--batch_size={FLAGS.batch_size}",
+    )
 
 
 def main(_):

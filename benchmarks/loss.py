@@ -14,7 +14,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
 
@@ -81,15 +80,13 @@ def memory_of(batch_size, block_size):
 
 def memory_in_child(batch_size, block_size):
     names = ("dim", "jit_compile", "unknown_size")
-    output = subprocess.run(
-        [sys.executable, __file__, "--child"]
-        + [f"--{name}={FLAGS[name].value}" for name in names]
-        + [f"--batch_sizes={batch_size}", f"--block_sizes={block_size}"],
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    ).stdout
-    return json.loads(output.splitlines()[-1])
+    return report.of_child(
+        __file__,
+        "--child",
+        *(f"--{name}={FLAGS[name].value}" for name in names),
+        f"--batch_sizes={batch_size}",
+        f"--block_sizes={block_size}",
+    )
 
 
 def main(_):

@@ -24,7 +24,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from unittest import mock
@@ -162,15 +161,13 @@ def measure(way, num_replicas):
 
 
 def measure_in_child(way, num_replicas):
-    output = subprocess.run(
-        [sys.executable, __file__]
-        + [f"--{k}={FLAGS[k].value}" for k in ("batch_size", "dim", "steps")]
-        + [f"--way={way}", f"--replicas={num_replicas}"],
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    ).stdout
-    return json.loads(output.splitlines()[-1])
+    names = ("batch_size", "dim", "steps")
+    return report.of_child(
+        __file__,
+        *(f"--{name}={FLAGS[name].value}" for name in names),
+        f"--way={way}",
+        f"--replicas={num_replicas}",
+    )
 
 
 def main(_):

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import subprocess
+import sys
 
 import keras
 import tensorflow as tf
@@ -26,3 +28,14 @@ def write_json(path, **fields):
     }
     with open(path, "w", encoding="utf-8") as file:
         json.dump({**fields, **environment}, file, indent=2)
+
+
+def of_child(script, *arguments):
+    """The JSON in the last line that a script prints in a new process."""
+    output = subprocess.run(
+        [sys.executable, script, *arguments],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    ).stdout
+    return json.loads(output.splitlines()[-1])
