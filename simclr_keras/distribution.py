@@ -209,6 +209,11 @@ def scope(strategy):
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
+def in_scope():
+    """Whether this runs in a strategy's scope, outside of its replicas."""
+    return tf is not None and tf.distribute.in_cross_replica_context()
+
+
 def global_mean(values):
     """Returns this replica's share of the mean of values over all replicas.
 

@@ -6,6 +6,9 @@ All were seen in Keras 3.15.1 and TensorFlow 2.21.
 """
 
 import keras
+from keras.src.backend.common.stateless_scope import (
+    in_stateless_scope as _in_stateless_scope,
+)
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -84,7 +87,26 @@ def with_autograph(function):
     """
     if tf is None or tf.executing_eagerly():
         return function
+    if in_stateless_scope():
+        # What is assigned belongs to the graph in which it was computed.
+        return tf.function(lambda *arguments: _forgetting(function, arguments))
     return tf.function(function)
+
+
+def _forgetting(function, arguments):
+    with keras.StatelessScope():
+        return function(*arguments)
+
+
+def in_stateless_scope():
+    """Whether assignments are kept apart from the variables, in a scope.
+
+    Keras has a public `StatelessScope` and no public way to ask for it.
+    Without it, `fit` fails for a foreign augmentation that draws without a
+    seed, by Keras's global generator: the state after the draw is looked for
+    in another graph. It can go when Keras says it in public.
+    """
+    return _in_stateless_scope()
 
 
 class BuildsBeforeSteps:

@@ -5,7 +5,7 @@ from keras import ops
 
 from simclr_keras import distribution
 from simclr_keras.losses.nt_xent import check_projections, normalize
-from simclr_keras.losses.tiled_nt_xent import divide_up, in_blocks
+from simclr_keras.losses.tiled_nt_xent import divide_up, in_blocks, is_symbol
 
 # Similarities that are held at a time: 16 MiB of float32.
 _MOST_SIMILARITIES = 2**22
@@ -46,7 +46,7 @@ def compare(z_i, z_j, measures):
 
     n, num_candidates = ops.shape(z_i)[0], ops.shape(candidates)[1]
     num_blocks = n // (_MOST_SIMILARITIES // num_candidates + 1) + 1
-    if isinstance(num_blocks, int) and num_blocks == 1:
+    if is_symbol(n) or (isinstance(num_blocks, int) and num_blocks == 1):
         return of_rows(z_i, partner)
     size = divide_up(n, num_blocks)
     rows, columns = in_blocks(z_i, size), in_blocks(partner, size)

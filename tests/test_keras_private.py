@@ -150,3 +150,11 @@ def test_xla_takes_the_variance_without_the_mean():
     np.testing.assert_allclose(plain, [x.var(dtype="float64")], rtol=1e-3)
     # Once this fails, the fused form can be compiled too, and `in_xla` can go.
     assert abs(float(compiled[0]) - float(plain[0])) > 0.01
+
+
+def test_a_scope_is_not_seen_in_public():
+    public = [name for name in dir(keras) if "stateless_scope" in name]
+    assert not public
+    assert not keras_private.in_stateless_scope()
+    with keras.StatelessScope():
+        assert keras_private.in_stateless_scope()

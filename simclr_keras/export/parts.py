@@ -4,7 +4,7 @@ import typing
 
 import keras
 
-from simclr_keras import keras_private
+from simclr_keras import distribution, keras_private
 from simclr_keras.model import SimCLRModel
 
 if keras.backend.backend() == "tensorflow":
@@ -134,7 +134,7 @@ def _check_model(model):
             f"`model` must be built. Received {model.name!r}, which has not "
             "been built; call it on a batch first."
         )
-    if tf.distribute.in_cross_replica_context():
+    if distribution.in_scope():
         raise ValueError(
             "A model must be exported outside of `strategy.scope()`, even if "
             "it was built inside. Received a call inside of the scope."

@@ -8,7 +8,7 @@ from keras import ops
 
 from simclr_keras import distribution, keras_private
 from simclr_keras.losses.contrastive_loss import ContrastiveLoss
-from simclr_keras.losses.tiled_nt_xent import tiled_log_sums
+from simclr_keras.losses.tiled_nt_xent import is_symbol, tiled_log_sums
 
 # Stands for minus infinity in a softmax: finite, so that no NaN can come of
 # it, and below every similarity over every sensible temperature.
@@ -137,7 +137,7 @@ def nt_xent(z_i, z_j, temperature, block_size=None, decoupled=False):
         temperature = ops.cast(temperature, z_i.dtype)
     if block_size == "auto":
         block_size = _best_block_size(z_i.shape[0])
-    if block_size is None:
+    if block_size is None or is_symbol(z_i.shape[0]):
         return _dense(z_i, z_j, temperature, decoupled)
     return _tiled(z_i, z_j, temperature, block_size, decoupled)
 
@@ -179,7 +179,7 @@ def _tiled(z_i, z_j, temperature, block_size, decoupled):
 
 def _best_block_size(num_images):
     """What "auto" stands for with so many images on this replica, or None."""
-    if num_images is None:
+    if not isinstance(num_images, int):
         return _BLOCK_SIZE
     num_images = num_images * distribution.num_replicas()
     is_xla = keras.backend.backend() == "jax" or keras_private.in_xla()

@@ -287,6 +287,15 @@ def divide_up(a, b):
     return (a + b - 1) // b
 
 
+def is_symbol(size):
+    """Whether a size is one of JAX's symbols, which cannot be compared.
+
+    JAX computes with sizes that are known; symbols stand where Keras asks for
+    shapes alone, and there the form without blocks will do.
+    """
+    return not (size is None or isinstance(size, int) or ops.is_tensor(size))
+
+
 def _lowest(dtype):
     """Stands for minus infinity: finite, so that no NaN can come of it."""
     return -3e4 if keras.backend.standardize_dtype(dtype) == "float16" else -1e9

@@ -147,6 +147,20 @@ def test_nt_xent_and_its_gradient(temperature, block_size):
     assert_near(gradient(function, z), expected, atol=1e-6 / temperature)
 
 
+@pytest.mark.parametrize("block_size", [None, 5, "auto"])
+def test_shapes_of_any_batch(block_size):
+    loss = simclr_keras.NTXentLoss(block_size=block_size, reduction="none")
+    accuracy = simclr_keras.metrics.ContrastiveAccuracy()
+
+    class Both(keras.Operation):
+        def call(self, z):
+            accuracy.update_state(z, z)
+            return loss(z, z)
+
+    losses = Both().compute_output_spec(keras.KerasTensor((None, 8)))
+    assert (losses.shape, losses.dtype) == ((None,), "float32")
+
+
 def test_contrastive_metrics():
     z = projections(num_images=16, dim=3)
     similarities = cosines(*z)

@@ -69,6 +69,23 @@ def test_a_layer_that_needs_autograph():
     assert distance(fitted(Coin(SEED + 1)), eager) > 1e-1
 
 
+class DrawsUnseeded(keras.layers.Layer):
+    """Draws from Keras's global generator, for which there is no seed."""
+
+    def call(self, images, training=None):
+        images = keras.ops.cast(images, "float32")
+        noise = keras.random.uniform(keras.ops.shape(images), maxval=50)
+        return images + noise if training else images
+
+
+def test_a_layer_that_draws_without_a_seed():
+    compiled = fitted(DrawsUnseeded())
+    eager = fitted(DrawsUnseeded(), run_eagerly=True)
+    assert int(compiled.optimizer.iterations) == STEPS
+    # The shapes are looked at without a draw: both draw the same (float32).
+    assert distance(compiled, eager) < 1e-3
+
+
 def distance(model, expected):
     a, b = (
         np.concatenate([np.ravel(w) for w in m.get_weights()])
