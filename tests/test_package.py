@@ -53,8 +53,8 @@ print(share, *(set(sys.modules) - before))
 
 @pytest.fixture(scope="module")
 def imports():
-    """Time, as a share of Keras's, and new modules of three imports."""
-    lines = [run(IMPORT).split() for _ in range(3)]
+    """Time, as a share of Keras's, and new modules of two imports."""
+    lines = [run(IMPORT).split() for _ in range(2)]
     return [(float(share), set(names)) for share, *names in lines]
 
 

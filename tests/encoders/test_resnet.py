@@ -334,7 +334,14 @@ def test_layer_names_say_group_block_and_role():
     assert [variable.path for variable in again.variables] == paths
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152, 200])
+@pytest.mark.parametrize(
+    "depth",
+    [
+        18,
+        50,
+        *(pytest.param(d, marks=pytest.mark.slow) for d in (34, 101, 152, 200)),
+    ],
+)
 def test_thin_constructors(depth):
     encoder = getattr(encoders, f"ResNet{depth}")(
         width_multiplier=1 / 32, stem="cifar", name="backbone"

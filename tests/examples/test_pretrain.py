@@ -186,6 +186,7 @@ def test_interrupted_and_resumed_it_equals_the_straight_run(straight, tmp_path):
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     folder = tmp_path / "run"
     code, _, errors = run(f"--run_dir={folder}", *SMALL, "--learning_rate=1e30")

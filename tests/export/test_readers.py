@@ -50,6 +50,7 @@ def test_hub_load(exported):
 
 
 @needs("tensorflow_hub", "pkg_resources", "tf_keras")
+@pytest.mark.slow
 def test_hub_keras_layer(exported):
     read("hub_keras_layer", exported)
 
@@ -58,6 +59,7 @@ def test_keras_layers(exported):
     read("keras_layers", exported)
 
 
+@pytest.mark.slow
 def test_signatures(exported):
     read("signatures", exported)
 

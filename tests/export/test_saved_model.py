@@ -623,6 +623,7 @@ for copy, weight in zip(module.variables, encoder.weights):
 """
 
 
+@pytest.mark.slow
 def test_model_under_a_strategy(tmp_path):
     run(MIRRORED, tmp_path)
 

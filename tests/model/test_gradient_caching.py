@@ -103,7 +103,9 @@ def whole():
 
 
 # --- What it is equal to -----------------------------------------------------
-@pytest.mark.parametrize("size", [1, 6, 50])
+@pytest.mark.parametrize(
+    "size", [1, 6, pytest.param(50, marks=pytest.mark.slow)]
+)
 def test_equals_the_whole_batch(size, whole):
     # Batches of no known size: one loop for each of two sizes in the graph.
     assert_equal(train(size, compiling={}), whole)
@@ -188,7 +190,10 @@ def test_equals_it_with_a_probe():
     assert_equal(train(7, **options), train(None, **options), atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)],
+)
 def test_equals_it_to_half_precision(policy):
     keras.config.set_floatx("float32")
     found, expected = (

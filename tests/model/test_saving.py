@@ -96,6 +96,7 @@ def test_augmentations_of_each_view_go_on(tmp_path):
     assert_is_the_rest(rest, loaded, run(**arguments))
 
 
+@pytest.mark.slow
 def test_loaded_weights_go_on(tmp_path, uninterrupted):
     model = resumable()
     fit(model, LABELLED, epochs=1)

@@ -25,6 +25,8 @@ from tests.model.models import (
 )
 
 GRAPH, XLA = {}, {"jit_compile": True}
+# Seconds to compile; that values are seen under XLA is tested without.
+SLOW_XLA = pytest.param(XLA, marks=pytest.mark.slow)
 FLOATS = IMAGES.astype("float32")
 OUTSIDE = r"Images must be numbers within value_range=\(0, 255\)"
 RAISED = ValueError, tf.errors.InvalidArgumentError
@@ -93,7 +95,7 @@ def test_arrays_outside_the_range(value):
     ("compiling", "source", "value"),
     [
         (GRAPH, dataset, np.nan),
-        (GRAPH, generator, -1.0),
+        pytest.param(GRAPH, generator, -1.0, marks=pytest.mark.slow),
         (EAGER, py_dataset, 300.0),
     ],
 )
@@ -111,7 +113,11 @@ def test_a_batch_outside_the_range_stops_its_step(compiling, source, value):
 
 
 @pytest.mark.parametrize(
-    ("source", "value"), [(dataset, np.inf), (generator, -1.0)]
+    ("source", "value"),
+    [
+        (dataset, np.inf),
+        pytest.param(generator, -1.0, marks=pytest.mark.slow),
+    ],
 )
 def test_a_batch_outside_the_range_under_xla(source, value):
     model = tiny_model(compiling=XLA)
@@ -120,7 +126,7 @@ def test_a_batch_outside_the_range_under_xla(source, value):
             use(source(with_one(value)), verbose=0)
 
 
-@pytest.mark.parametrize("compiling", [GRAPH, XLA])
+@pytest.mark.parametrize("compiling", [GRAPH, SLOW_XLA])
 def test_labels_that_are_not_classes(compiling):
     model = tiny_model(num_classes=NUM_CLASSES, compiling=compiling)
     labels = LABELS.copy()
@@ -132,7 +138,7 @@ def test_labels_that_are_not_classes(compiling):
         fit(model, IMAGES, labels)
 
 
-@pytest.mark.parametrize("compiling", [GRAPH, XLA])
+@pytest.mark.parametrize("compiling", [GRAPH, SLOW_XLA])
 def test_one_batch_at_a_time(compiling):
     model = tiny_model(compiling=compiling)
     for use in (
@@ -174,7 +180,11 @@ def test_floats_in_0_to_1_are_told_after_others_were_right():
 
 
 @pytest.mark.parametrize(
-    ("compiling", "source"), [(GRAPH, np.asarray), (XLA, dataset)]
+    ("compiling", "source"),
+    [
+        (GRAPH, np.asarray),
+        pytest.param(XLA, dataset, marks=pytest.mark.slow),
+    ],
 )
 def test_an_augmentation_that_scales_is_told_of(compiling, source):
     augmentation = keras.Sequential(

@@ -189,6 +189,7 @@ def test_saved_model_without_the_heads_statistics(tmp_path):
         simclr_keras.load_published_weights(tmp_path / "part")
 
 
+@pytest.mark.slow
 def test_trains_on():
     keras.utils.set_random_seed(0)  # of the order of the images
     encoder, head, _ = simclr_keras.load_published_weights(
@@ -213,6 +214,7 @@ def test_trains_on():
         assert np.any(np.array(variable) != old), variable.path
 
 
+@pytest.mark.slow
 def test_classifier_trains_on():
     encoder, _, classifier = simclr_keras.load_published_weights(
         FIXTURES / "resnet18_cifar"
