@@ -292,7 +292,7 @@ def lead(workers, folder, config, data, epochs, model, started):
     history = train(model, config, data, folder, epochs)
     features["trained encoder"] = extract(local_copy(model))
 
-    model.encoder.save(folder.file("encoder.keras"))
+    folder.save_encoder(model.encoder)
     if history:
         plots.plot_history(history, folder.file("loss.png"))
     plots.plot_representations(

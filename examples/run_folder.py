@@ -3,9 +3,12 @@
 import contextlib
 import json
 import os
+import shlex
 import sys
 
 import tensorflow as tf
+
+from simclr_keras.write_aside import replace, write_aside
 
 
 class RunFolder:
@@ -35,13 +38,18 @@ class RunFolder:
                 f"{self.read_config()['recipe']!r}. Continue that run with "
                 "--resume, or choose another folder with --run_dir."
             )
-        if not is_run and os.path.exists(path) and os.listdir(path):
+        if not is_run and self._others():
             raise ValueError(
                 f"The run folder {path!r} must be empty, missing, or hold a "
                 "run. Received a folder with other files in it. Choose "
                 "another folder with --run_dir."
             )
         self.is_resumed = is_run
+
+    def _others(self):
+        """Files that are there, but for what a first write left unfinished."""
+        names = os.listdir(self.path) if os.path.exists(self.path) else []
+        return [name for name in names if not name.endswith(".part")]
 
     def file(self, *names):
         """The path of a file in the folder."""
@@ -58,7 +66,12 @@ class RunFolder:
         with open(self.file(name + ".part"), "w") as file:
             json.dump(content, file, indent=2)
             file.write("\n")
-        os.replace(self.file(name + ".part"), self.file(name))
+        replace(self.file(name + ".part"), self.file(name))
+
+    def save_encoder(self, encoder):
+        """Writes `encoder.keras`, whole or not at all."""
+        with write_aside(self.file("encoder.keras"), ".keras") as path:
+            encoder.save(path)
 
 
 @contextlib.contextmanager
@@ -72,12 +85,13 @@ def stops_with_advice(folder, checkpoints, model, epochs, is_chief):
         epochs: Integer, the epochs of the whole run.
         is_chief: Boolean, whether this process is the one that writes.
     """
-    resume = f"    {sys.argv[0]} --run_dir={folder.path} --resume"
+    program, run_dir = (shlex.quote(p) for p in (sys.argv[0], folder.path))
+    resume = f"    python {program} --run_dir={run_dir} --resume"
     try:
         yield
     except KeyboardInterrupt:
         if is_chief:
-            model.encoder.save(folder.file("encoder.keras"))
+            folder.save_encoder(model.encoder)
             print(
                 f"\nInterrupted. {folder.file('encoder.keras')} is the encoder "
                 f"as it is now.\n{_last(checkpoints, epochs)}\nContinue from "

@@ -1,15 +1,20 @@
 """Saves training after each epoch, to continue it exactly."""
 
+import contextlib
 import os
 import re
+import warnings
 
 import keras
 
-from simclr_keras import distribution
+from simclr_keras import distribution, user_code
+from simclr_keras.callbacks.checksum import checksum_of, has_checksum
+from simclr_keras.callbacks.folder_lock import FolderLock
 from simclr_keras.callbacks.training_state import (
     load_training_state,
-    save_training_state,
+    training_state,
 )
+from simclr_keras.write_aside import replace
 
 _NAME = re.compile(r"epoch_(\d+)\.weights\.h5")
 
@@ -29,9 +34,12 @@ class Checkpoints(keras.callbacks.Callback):
     `simclr_keras.data.training_dataset(..., initial_epoch=...)` and, on
     TensorFlow after `keras.utils.set_random_seed`, in arrays.
 
-    A checkpoint is written under another name first, so an interruption leaves
-    no half of one. It is an ordinary `.weights.h5` file with a few additions,
-    and `model.load_weights` reads it.
+    A checkpoint is written under another name and is on the disk before it has
+    its own, so neither a kill nor a power cut leaves half of one. It ends in a
+    checksum: a damaged one is never loaded, but the one before it is used, with
+    a warning. If one cannot be written, as on a full disk, a warning says so
+    and training goes on. It is an ordinary `.weights.h5` file with a few
+    additions, and `model.load_weights` reads it.
 
     Put it **after** callbacks that change the model or the optimizer at the end
     of an epoch, such as `ReduceLROnPlateau`, and after `StopOnNaN`, so that
@@ -39,7 +47,8 @@ class Checkpoints(keras.callbacks.Callback):
     patience of `EarlyStopping`) is not saved.
 
     With several workers the chief writes and all of them restore, so the
-    folder must be one that all of them see.
+    folder must be one that all of them see. A second run in the same folder is
+    refused while the first one lives.
 
     Args:
         path: String, the folder. It is made if it does not exist.
@@ -53,8 +62,8 @@ class Checkpoints(keras.callbacks.Callback):
     Raises:
         TypeError: If `keep` is not an integer.
         ValueError: If `keep` is not positive. From `fit`, if the folder holds
-            checkpoints that were not restored, or `fit` does not begin at the
-            epoch of the checkpoint.
+            checkpoints that were not restored or is that of a running process,
+            or `fit` does not begin at the epoch of the checkpoint.
 
     Example:
         >>> import keras, numpy as np, simclr_keras
@@ -98,6 +107,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._model_at_epoch = None
         self._epoch = 0
         self._is_proven = False
+        self._lock = None
 
     def epochs(self):
         """The epochs after which there is a checkpoint, in order.
@@ -114,7 +124,7 @@ class Checkpoints(keras.callbacks.Callback):
         return os.path.join(self.path, f"epoch_{epoch:05}.weights.h5")
 
     def restore(self, model):
-        """Loads the last checkpoint, if there is one.
+        """Loads the last checkpoint that is whole, if there is one.
 
         Args:
             model: `keras.Model`, built and compiled as the one that was saved.
@@ -125,7 +135,8 @@ class Checkpoints(keras.callbacks.Callback):
 
         Raises:
             ValueError: If there is a checkpoint, and the model is not built
-                or not compiled, or differs from the one that was saved.
+                or not compiled, or differs from the one that was saved; or if
+                all checkpoints are damaged.
         """
         epochs = self.epochs()
         if not epochs:
@@ -138,10 +149,35 @@ class Checkpoints(keras.callbacks.Callback):
                 "`model.compile(...)`, and `model.build(input_shape)` or the "
                 "model itself on a batch, before it."
             )
-        notes = load_training_state(model, self.file(epochs[-1]))
+        epoch = self._last_whole(epochs)
+        notes = load_training_state(model, self.file(epoch))
         self.history = notes["history"]
-        self._model_at_epoch, self._epoch = model, epochs[-1]
-        return self._epoch
+        self._model_at_epoch, self._epoch = model, epoch
+        return epoch
+
+    def _last_whole(self, epochs):
+        """The last of these epochs whose checkpoint is whole."""
+        damaged = []
+        for epoch in reversed(epochs):
+            if has_checksum(self.file(epoch)):
+                break
+            damaged.append(self.file(epoch))
+        expected = (
+            "A checkpoint must be whole, as its checksum says. Received: "
+            f"{', '.join(map(repr, damaged))}, damaged or not written by "
+            "`Checkpoints`. "
+        )
+        if len(damaged) == len(epochs):
+            raise ValueError(
+                f"{expected}There is no other one in this folder; put back a "
+                "copy, or begin a new run in another folder."
+            )
+        if damaged:
+            warnings.warn(
+                f"{expected}Training continues from {self.file(epoch)!r}.",
+                stacklevel=user_code.stacklevel(),
+            )
+        return epoch
 
     def discard_unproven(self):
         """Removes the last checkpoint if no step went well after it.
@@ -157,6 +193,9 @@ class Checkpoints(keras.callbacks.Callback):
             self._model_at_epoch = None
 
     def on_epoch_begin(self, epoch, logs=None):
+        if self._is_chief() and self._lock is None:
+            os.makedirs(self.path, exist_ok=True)
+            self._lock = FolderLock(self.path)
         if self._model_at_epoch is not self.model:
             self._start(epoch)
         elif epoch != self._epoch:
@@ -183,19 +222,43 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self._is_proven = True
 
+    def on_train_end(self, logs=None):
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self._save(epoch + 1)
 
+    def _is_chief(self):
+        return distribution.is_chief(distribution.strategy_of(self.model))
+
     def _save(self, epoch):
         self._model_at_epoch, self._epoch = self.model, epoch
         self._is_proven = False
-        if not distribution.is_chief(distribution.strategy_of(self.model)):
+        if not self._is_chief():
             return
-        os.makedirs(self.path, exist_ok=True)
         partial = os.path.join(self.path, "partial.weights.h5")
-        save_training_state(self.model, partial, {"history": self.history})
-        os.replace(partial, self.file(epoch))
+        try:
+            content = training_state(self.model, {"history": self.history})
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.write(checksum_of(content))
+            replace(partial, self.file(epoch))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.remove(partial)
+            if not self.epochs():  # Nothing would ever be there to restore.
+                raise
+            last = self.file(self.epochs()[-1])
+            warnings.warn(
+                f"The checkpoint after epoch {epoch} could not be written: "
+                f"{error}. The last one is {last!r}. Training goes on, and the "
+                "next epoch's is tried again.",
+                stacklevel=user_code.stacklevel(),
+            )
+            return
         for old in self.epochs()[: -self.keep]:
             os.remove(self.file(old))

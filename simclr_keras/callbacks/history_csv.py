@@ -1,13 +1,16 @@
 """Writes the logs of every epoch to a CSV file."""
 
+import contextlib
 import csv
 import os
 import time
+import warnings
 
 import keras
 from keras import ops
 
-from simclr_keras import distribution
+from simclr_keras import distribution, user_code
+from simclr_keras.write_aside import replace
 
 
 class HistoryCSV(keras.callbacks.Callback):
@@ -19,7 +22,8 @@ class HistoryCSV(keras.callbacks.Callback):
 
     The columns are `epoch` (from 1), `step` (of the whole run), `seconds`,
     `learning_rate`, and those of the logs. The file is written whole, under
-    another name first. With several workers the chief writes it.
+    another name first; if that fails, as on a full disk, a warning says so and
+    training goes on. With several workers the chief writes it.
 
     Args:
         path: String, the file.
@@ -98,8 +102,19 @@ class HistoryCSV(keras.callbacks.Callback):
         folder = os.path.dirname(self.path)
         if folder:
             os.makedirs(folder, exist_ok=True)
-        with open(self.path + ".part", "w", newline="") as file:
-            writer = csv.DictWriter(file, list(names), restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
-        os.replace(self.path + ".part", self.path)
+        partial = self.path + ".part"
+        try:
+            with open(partial, "w", newline="") as file:
+                writer = csv.DictWriter(file, list(names), restval="")
+                writer.writeheader()
+                writer.writerows(self._rows)
+            replace(partial, self.path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.remove(partial)
+            warnings.warn(
+                f"{self.path!r} could not be written: {error}. It is as it was "
+                "after an earlier epoch. Training goes on, and the next epoch "
+                "writes all rows.",
+                stacklevel=user_code.stacklevel(),
+            )

@@ -1,6 +1,7 @@
 """Everything that training continues from, in one file."""
 
 import contextlib
+import io
 import json
 
 import h5py
@@ -13,8 +14,8 @@ from simclr_keras import distribution
 GROUP = "simclr_keras"
 
 
-def save_training_state(model, path, notes):
-    """Writes what a compiled model needs to continue its training exactly.
+def training_state(model, notes):
+    """What a compiled model needs to continue its training exactly.
 
     `model.save_weights` writes the weights and the optimizer with its
     iterations, on which a schedule depends. It leaves out the state of the
@@ -23,21 +24,33 @@ def save_training_state(model, path, notes):
 
     Args:
         model: `keras.Model`, built and compiled.
-        path: String that ends in ".weights.h5".
         notes: Dictionary that JSON can hold, returned when it is loaded.
+
+    Returns:
+        Bytes-like, the content of a ".weights.h5" file. In memory: after a
+        write that fails, as on a full disk, HDF5 ends the process.
     """
     _build_optimizer(model)
-    model.save_weights(path, overwrite=True)
-    with h5py.File(path, "a") as file:
+    memory = _InMemory()
+    model.save_weights(memory, overwrite=True)
+    with h5py.File(memory, "a") as file:
         group = file.create_group(GROUP)
         group["notes"] = _encode(notes)
         group["optimizer"] = _encode(_describe(model.optimizer))
         for number, state in enumerate(_random_states(model)):
             group[f"random_states/{number}"] = ops.convert_to_numpy(state)
+    return memory.getbuffer()
+
+
+class _InMemory(io.BytesIO):
+    """A file in memory, under a name that `save_weights` takes."""
+
+    def __str__(self):
+        return "memory.weights.h5"
 
 
 def load_training_state(model, path):
-    """Loads what `save_training_state` wrote.
+    """Loads a file of what `training_state` gave.
 
     Args:
         model: `keras.Model`, built and compiled as the one that was saved.
@@ -87,11 +100,6 @@ def _scope(model):
 
 def _read(path):
     with h5py.File(path) as file:
-        if GROUP not in file:
-            raise ValueError(
-                "A checkpoint must be a file that `Checkpoints` wrote. "
-                f"Received: {path!r}, which holds weights alone."
-            )
         group = file[GROUP]
         states = group.get("random_states", {})
         return (

@@ -15,8 +15,8 @@ from simclr_keras.export.parts import (
     computes_in_float32,
     find_parts,
 )
-from simclr_keras.export.write_aside import write_aside
 from simclr_keras.optional_imports import import_optional
+from simclr_keras.write_aside import write_aside
 
 # float32 in other kernels, as a fraction of the largest output.
 _TOLERANCE = 1e-4

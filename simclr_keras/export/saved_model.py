@@ -7,7 +7,7 @@ import keras
 
 from simclr_keras.export import comparison, model_card, reusable_module
 from simclr_keras.export.parts import check_backend, find_parts
-from simclr_keras.export.write_aside import write_aside
+from simclr_keras.write_aside import write_aside
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf

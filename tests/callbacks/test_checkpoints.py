@@ -10,6 +10,7 @@ import pytest
 
 import simclr_keras
 from simclr_keras.callbacks import Checkpoints
+from simclr_keras.callbacks.checksum import has_checksum
 from tests.callbacks import exact_resume
 from tests.callbacks.small import fit, make_model
 
@@ -21,7 +22,7 @@ def state(model):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.glob("[!.]*"))
 
 
 @pytest.fixture(scope="module")
@@ -161,17 +162,162 @@ def test_a_failure_to_write_leaves_the_checkpoints_as_they_were(
     fit(model, [checkpoints], epochs=2)
     expected = state(model)
 
-    def disk_is_full(path, overwrite):
-        pathlib.Path(path).write_bytes(b"half a file")
+    def disk_is_full(source, target):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(model, "save_weights", disk_is_full)
-    with pytest.raises(OSError, match="No space"):
+    module = simclr_keras.callbacks.checkpoints
+    monkeypatch.setattr(module, "replace", disk_is_full)
+    with pytest.warns(UserWarning, match=r"epoch 3 could not.*No space.*00002"):
         fit(model, [checkpoints], initial_epoch=2, epochs=3)
     again = make_model()
     assert Checkpoints(tmp_path).restore(again) == 2
     for here, there in zip(state(again), expected, strict=True):
         np.testing.assert_array_equal(here, there)
+    assert names(tmp_path) == [
+        "epoch_00001.weights.h5",
+        "epoch_00002.weights.h5",
+    ]
+    # Once there is room again, the next one is written.
+    monkeypatch.undo()
+    fit(model, [checkpoints], initial_epoch=3, epochs=4)
+    assert checkpoints.epochs() == [2, 4]
+
+
+def test_a_first_write_that_fails_ends_the_run(tmp_path, monkeypatch):
+    def disk_is_full(source, target):
+        raise OSError("No space left on device")
+
+    module = simclr_keras.callbacks.checkpoints
+    monkeypatch.setattr(module, "replace", disk_is_full)
+    with pytest.raises(OSError, match="No space"):
+        fit(make_model(), [Checkpoints(tmp_path)])
+    assert names(tmp_path) == []
+    monkeypatch.undo()
+    fit(make_model(), [Checkpoints(tmp_path)])  # The folder can be used.
+
+
+def test_a_disk_that_takes_no_more(tmp_path):
+    """With the system's own error, in the middle of HDF5's writing."""
+    program = f"""
+import resource
+import keras
+from simclr_keras.callbacks import Checkpoints, HistoryCSV
+from tests.callbacks.small import fit, make_model
+
+def limit(epoch, logs=None):
+    size = 2048 if epoch in (1, 2) else resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+limits = keras.callbacks.LambdaCallback(on_epoch_begin=limit)
+checkpoints = Checkpoints({str(tmp_path)!r})
+fit(make_model(), [limits, checkpoints], epochs=4)
+print(checkpoints.epochs())
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip().endswith("[1, 4]")
+    for epoch in (2, 3):
+        assert f"after epoch {epoch} could not be written" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert names(tmp_path) == [
+        "epoch_00001.weights.h5",
+        "epoch_00004.weights.h5",
+    ]
+
+
+def damage(data, rng):
+    """Contents of a file that has been cut off, altered or partly lost."""
+    data, kind = bytearray(data), rng.integers(5)
+    at, other = sorted(rng.integers(len(data), size=2))
+    length = int(rng.integers(1, 513))
+    if kind == 0:
+        del data[at:]
+    elif kind == 1:
+        data[at] ^= 1 << int(rng.integers(8))
+    elif kind == 2:
+        data[at : at + length] = bytes(len(data[at : at + length]))
+    elif kind == 3:
+        data[at], data[other] = data[other], data[at]
+    else:
+        data += bytes(length)
+    return bytes(data)
+
+
+def test_no_damaged_checkpoint_is_loaded(tmp_path):
+    model = make_model()
+    checkpoints = Checkpoints(tmp_path)
+    fit(model, [checkpoints], epochs=2)
+    path = pathlib.Path(checkpoints.file(2))
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    assert has_checksum(path)
+    tried = 0
+    for _ in range(1000):
+        damaged = damage(whole, rng)
+        if damaged == whole:  # Two equal bytes, or zeros that were zeros.
+            continue
+        path.write_bytes(damaged)
+        assert not has_checksum(path)
+        tried += 1
+    assert tried > 500
+    again = make_model()
+    with pytest.warns(UserWarning, match=r"00002.*damaged.*from .*00001") as w:
+        assert Checkpoints(tmp_path).restore(again) == 1
+    assert w[0].filename == __file__
+    assert int(again.optimizer.iterations) == 4
+    path.unlink()
+    other = pathlib.Path(checkpoints.file(1))
+    other.write_bytes(other.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"00001.*no other one in this folder"):
+        Checkpoints(tmp_path).restore(again)
+
+
+def test_a_run_goes_on_from_the_one_before_the_damaged(tmp_path):
+    straight, model = make_model(dropout=1), make_model(dropout=1)
+    fit(straight, [], epochs=3)
+    checkpoints = Checkpoints(tmp_path)
+    fit(model, [checkpoints], epochs=2)
+    path = pathlib.Path(checkpoints.file(2))
+    path.write_bytes(path.read_bytes()[:-1])
+    again, checkpoints = make_model(dropout=1), Checkpoints(tmp_path)
+    with pytest.warns(UserWarning, match="damaged"):
+        done = checkpoints.restore(again)
+    fit(again, [checkpoints], initial_epoch=done, epochs=3)
+    assert checkpoints.epochs() == [2, 3]
+    for here, there in zip(state(again), state(straight), strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    other = f"""
+import sys
+from simclr_keras.callbacks.folder_lock import FolderLock
+lock = FolderLock({str(tmp_path)!r})
+print("locked", flush=True)
+sys.stdin.read()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", other],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout.readline().strip() == b"locked"
+    try:
+        message = f"another one writes.*process {process.pid}"
+        with pytest.raises(ValueError, match=message):
+            fit(make_model(), [Checkpoints(tmp_path)])
+    finally:
+        process.kill()
+        process.communicate()
+    # Nothing is left of a lock whose process was killed.
+    checkpoints = Checkpoints(tmp_path)
+    fit(make_model(), [checkpoints])
+    assert checkpoints.epochs() == [0, 1]
 
 
 def test_a_checkpoint_that_no_step_went_well_after_is_discarded(tmp_path):
@@ -223,7 +369,7 @@ def test_another_model_is_refused(tmp_path):
 def test_weights_alone_are_refused(tmp_path):
     model = make_model()
     model.save_weights(tmp_path / "epoch_00001.weights.h5")
-    with pytest.raises(ValueError, match="holds weights alone"):
+    with pytest.raises(ValueError, match="not written by `Checkpoints`"):
         Checkpoints(tmp_path).restore(model)
 
 

@@ -80,3 +80,23 @@ def test_only_the_chief_writes(tmp_path, monkeypatch):
     )
     fit(make_model(), [HistoryCSV(tmp_path / "history.csv")])
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "history.csv"
+    history, model = HistoryCSV(path), make_model()
+    fit(model, [history])
+    before = path.read_text()
+
+    def fail(source, target):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(simclr_keras.callbacks.history_csv, "replace", fail)
+    with pytest.warns(UserWarning, match=r"history.csv'.*No space"):
+        fit(model, [history], initial_epoch=1, epochs=2)
+    assert path.read_text() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
+    monkeypatch.undo()
+    fit(model, [history], initial_epoch=2, epochs=3)
+    # The epoch that was not written is known to no file.
+    assert history.history["epoch"] == [1.0, 3.0]

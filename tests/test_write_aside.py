@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from simclr_keras.export.write_aside import write_aside
+from simclr_keras.write_aside import replace, write_aside
 
 
 def write(path, text):
@@ -82,3 +82,28 @@ def test_a_file_replaces_no_folder(tmp_path):
         move()
     assert os.listdir(path) == ["mine"]
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_contents_are_on_the_disk_before_their_name(tmp_path, monkeypatch):
+    """The order of what must survive a power cut, as the system is told it."""
+    names, told = {}, []
+
+    def opened(path, *args, **kwargs):
+        number = os_open(path, *args, **kwargs)
+        names[number] = os.path.basename(path)
+        return number
+
+    os_open, os_replace = os.open, os.replace
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "fsync", lambda number: told.append(names[number]))
+    monkeypatch.setattr(
+        os,
+        "replace",
+        lambda a, b: (told.append("rename"), os_replace(a, b)),
+    )
+    (tmp_path / "source" / "inner").mkdir(parents=True)
+    write(tmp_path / "source" / "inner" / "file", "content")
+    replace(str(tmp_path / "source"), str(tmp_path / "target"))
+    assert sorted(told[:3]) == ["file", "inner", "source"]
+    assert told[3:] == ["rename", tmp_path.name]
+    assert (tmp_path / "target" / "inner" / "file").read_text() == "content"

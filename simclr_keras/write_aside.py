@@ -1,4 +1,4 @@
-"""Writes files and folders completely or not at all."""
+"""Writes files and folders completely or not at all, also if power fails."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def write_aside(path, suffix=""):
         if os.path.isdir(partial) and os.path.isdir(target):
             os.rename(target, old)
         try:
-            os.replace(partial, target)
+            replace(partial, target)
         except BaseException:
             if os.path.exists(old):
                 os.rename(old, target)
@@ -39,6 +39,42 @@ def write_aside(path, suffix=""):
         _remove(partial)
         raise
     _remove(old)
+
+
+def replace(source, target):
+    """Moves a file or folder to where it may replace a file, for good.
+
+    Names may reach the disk before contents do: after a power cut, a file that
+    was only renamed can be empty. So contents go first, and the name before
+    this returns.
+
+    Args:
+        source: String, the path of a file or folder on the same file system.
+        target: String, its new path: a file, which is replaced, or nothing.
+    """
+    paths = [source]
+    for folder, folders, files in os.walk(source):
+        paths += [os.path.join(folder, name) for name in (*folders, *files)]
+    for path in paths:
+        _flush(path)
+    os.replace(source, target)
+    _flush(os.path.dirname(os.path.abspath(target)))
+
+
+def _flush(path):
+    """Waits until a file, or the names in a folder, are on the disk."""
+    is_folder = os.path.isdir(path)
+    if is_folder and os.name != "posix":
+        return  # Elsewhere a folder cannot be opened.
+    number = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(number)
+    except OSError:
+        # Some network file systems have no such thing for folders.
+        if not is_folder:
+            raise
+    finally:
+        os.close(number)
 
 
 def _remove(path):
