@@ -75,6 +75,10 @@ class Augmentation(abc.ABC):
         """
         return
 
+    def layers_without_index(self):
+        """Layers that draw in their own way, whatever the index."""
+        return []
+
     def compute_output_shape(self, input_shape):
         """The shape of the views of images of such a shape."""
         return tuple(input_shape)
@@ -176,6 +180,13 @@ class _Composition(Augmentation):
         twins = [twin for twin in twins if twin is not None]
         return _InOrder(twins) if twins else None
 
+    def layers_without_index(self):
+        return [
+            layer
+            for step in self.steps
+            for layer in step.layers_without_index()
+        ]
+
     def compute_output_shape(self, input_shape):
         for step in self.steps:
             input_shape = step.compute_output_shape(input_shape)
@@ -239,6 +250,9 @@ class _ForeignLayer(Augmentation):
         if not can_be_told and not layer_type.__module__.startswith("keras."):
             return None
         return lambda images: self.call(images, training=False)
+
+    def layers_without_index(self):
+        return [self.layer]
 
     def compute_output_shape(self, input_shape):
         return tuple(self.layer.compute_output_shape(input_shape))

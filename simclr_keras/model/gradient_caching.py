@@ -80,12 +80,15 @@ class MicroBatch:
 class PassState:
     """The state of a model's layers, from micro-batch to micro-batch.
 
-    - What this library's layers draw from begins every micro-batch as it began
-      the step: an image draws by its index.
-    - Moving averages, such as batch norm's, do so too. They end as the mean
-      over the micro-batches, so that they move once a step.
+    - What augmentations draw from by an image's index begins every micro-batch
+      as it began the step.
+    - Floats that are not trained, such as batch norm's moving averages, do so
+      too. They end as the mean over the micro-batches, so that they move once
+      a step.
     - Whatever else, such as what dropout draws from, goes on from micro-batch
       to micro-batch, and begins each pass as it began the step.
+    - What the loss changes, between the passes, is as the loss left it, unless
+      the passes change it too.
 
     Args:
         model: `SimCLRModel`.
@@ -93,10 +96,16 @@ class PassState:
 
     def __init__(self, model):
         layers = keras_private.flatten_layers(model)
+        without_index = {
+            id(each)
+            for layer in model.layers_without_index()
+            for each in keras_private.flatten_layers(layer)
+        }
         draws = {
             id(layer.seed_generator.state)
             for layer in layers
             if isinstance(layer, RandomImageLayer)
+            and id(layer) not in without_index
         }
         # Those of frozen layers do not move.
         others = {
@@ -112,7 +121,11 @@ class PassState:
                 (self.draws if is_draw else self.going_on).append(variable)
             elif id(variable) not in others:
                 self.moving.append(variable)
-        self.start = {
+        self.start = self._values()
+        self.after_loss = self.start
+
+    def _values(self):
+        return {
             id(v): ops.copy(ops.convert_to_tensor(v))
             for v in (*self.moving, *self.draws, *self.going_on)
         }
@@ -138,7 +151,23 @@ class PassState:
     def end(self, moved):
         """Moves the averages by the sum of those shares."""
         for variable, distance in zip(self.moving, moved):
-            variable.assign(self.start[id(variable)] + distance)
+            after = self.after_loss[id(variable)]
+            # Exactly what the loss left, if nothing else moved it.
+            variable.assign(ops.where(distance == 0, after, after + distance))
+        for variable in (*self.draws, *self.going_on):
+            value = ops.convert_to_tensor(variable)
+            is_as_before = value == self.start[id(variable)]
+            variable.assign(
+                ops.where(is_as_before, self.after_loss[id(variable)], value)
+            )
+
+    def begin_loss(self):
+        """Before the loss, which begins as the step did."""
+        self._reset((*self.moving, *self.draws, *self.going_on))
+
+    def end_loss(self):
+        """After it: keeps what it changed for the end of the step."""
+        self.after_loss = self._values()
 
     def _reset(self, variables):
         for variable in variables:
@@ -148,7 +177,8 @@ class PassState:
 class CachesGradients:
     """Steps in micro-batches, where a backend computes gradients by itself.
 
-    It has `no_gradient()`, `value_and_gradients`, `collect` and `repeat`.
+    The step of a backend brings `no_gradient`, `value_and_gradients`, `collect`
+    and `repeat`.
     """
 
     cuts_in_loss = False  # But in `train_step`.
@@ -173,9 +203,11 @@ class CachesGradients:
             z = self._project_all(micro_batches, state)  # (N, V, D)
 
         def contrast(z):
+            state.begin_loss()
             projections = tuple(ops.unstack(z, axis=1))
             loss = self.contrastive_loss(projections, labels)
             self.update_metrics(projections, labels)
+            state.end_loss()
             return self.optimizer.scale_loss(loss), loss
 
         variables = self.trainable_variables
@@ -194,6 +226,7 @@ class CachesGradients:
                 return inner + self.optimizer.scale_loss(added), added
 
             added, _, gradients = self.value_and_gradients(surrogate, variables)
+            # Noted while this is traced: the same for all micro-batches.
             for k, gradient in enumerate(gradients):
                 depends[k] |= gradient is not None
             terms = [added, *gradients, *state.moved(micro_batch)]
@@ -228,5 +261,4 @@ class CachesGradients:
         parts = []
         for group in micro_batches.groups:
             parts += self.collect(project, group)
-        state.end(state.zeros())
         return ops.concatenate(parts, axis=0)

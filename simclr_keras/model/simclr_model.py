@@ -337,6 +337,15 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             added = added + ops.cast(loss, added.dtype)
         return added / self._num_replicas()
 
+    def layers_without_index(self):
+        """Layers in which a random layer does not know an image's index."""
+        augmentations = [
+            layer
+            for augmentation in self._augmentations
+            for layer in augmentation.layers_without_index()
+        ]
+        return [self.encoder, self.projection_head, *augmentations]
+
     def project_micro_batch(self, micro_batch):
         """Projections (m, V, D) of the views of a micro-batch.
 

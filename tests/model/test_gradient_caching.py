@@ -62,7 +62,7 @@ def model_of(micro_batch_size, norm=group_norm, loss=None, **kwargs):
         [keras.Input((8,)), layers.Dense(16, "tanh"), layers.Dense(6)]
     )
     kwargs.setdefault("augmentation", Noise(seed=3, dtype="float64"))
-    model = SimCLRModel(encoder, head, **kwargs)
+    model = kwargs.pop("cls", SimCLRModel)(encoder, head, **kwargs)
     model.compile(
         simclr_keras.LARS(0.3, weight_decay=1e-4),
         loss or simclr_keras.NTXentLoss(0.5),
@@ -360,3 +360,75 @@ def test_a_step_of_ones_own_is_refused():
 def test_bad_sizes(size, error):
     with pytest.raises(error, match=f"micro_batch_size={size}"):
         model_of(size)
+
+
+class Predicting(SimCLRModel):
+    """Changes state in its loss, as SimSiam and MoCo do."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.predictor = keras.Sequential(
+            [
+                keras.Input((6,)),
+                layers.BatchNormalization(),
+                layers.Dropout(0.3, seed=5),
+                layers.Dense(6),
+            ]
+        )
+        self.calls = self.add_weight(
+            (), "zeros", "int32", trainable=False, name="calls"
+        )
+        self.queue = self.add_weight(
+            (6,), "zeros", trainable=False, name="queue"
+        )
+
+    def contrastive_loss(
+        self, projections, labels=None, views=None, training=True
+    ):
+        self.calls.assign_add(1)
+        self.queue.assign(keras.ops.mean(projections[0], axis=0))
+        projections = [
+            self.predictor(z, training=training) for z in projections
+        ]
+        return super().contrastive_loss(projections, labels, views, training)
+
+
+@pytest.mark.parametrize("compiling", [EAGER, {}])
+def test_state_that_the_loss_changes_is_kept(compiling):
+    options = {"cls": Predicting, "compiling": compiling}
+    found, expected = train(7, **options), train(None, **options)
+    (name,) = [name for name in expected if name.endswith(" calls")]
+    assert expected[name] == 2 * STEPS
+    assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("is_augmentation", [True, False])
+def test_layers_that_know_no_index_draw_for_every_micro_batch(is_augmentation):
+    images = keras.Input((8, 8, 3))
+    noise = Noise(seed=3, dtype="float64", value_range=(0, 1))
+    noisy = keras.Model(images, noise(images, training=True))
+    seen = []
+
+    class Recorded(layers.Layer):
+        def call(self, images):
+            if isinstance(images.shape[0], int):  # Not of shapes alone.
+                first_views = images[: images.shape[0] // 2]
+                seen.extend(np.array(first_views[:, 0, 0, 0]))
+            return images
+
+    class Recording(SimCLRModel):
+        def __init__(self, encoder, *args, **kwargs):
+            before = [Recorded()] if is_augmentation else [noisy, Recorded()]
+            parts = [keras.Input((8, 8, 3)), *before, encoder]
+            super().__init__(keras.Sequential(parts), *args, **kwargs)
+
+    flip = augmentation.RandomHorizontalFlip(value_range=(0, 1))
+    model = model_of(
+        5, cls=Recording, augmentation=noisy if is_augmentation else flip
+    )
+    seen.clear()
+    model.train_on_batch(np.full((BATCH, 8, 8, 3), 0.5))
+    first, again = np.split(np.array(seen), 2)
+    # Another draw for every image, and the same in the second pass.
+    assert len(np.unique(first)) == BATCH
+    np.testing.assert_array_equal(first, again)
