@@ -31,7 +31,8 @@ class ContrastiveLoss(keras.losses.Loss):
     Call arguments:
         z_i: Float tensor (N, D): projections of the images' first views.
         z_j: Float tensor (N, D): those of the second views.
-        sample_weight: Must be None, unless `reduction` keeps the losses apart.
+        sample_weight: Float tensor (2N,), a weight for each view's loss, where
+            `reduction` is not the plain mean; None otherwise.
         labels: Integer tensor (N,), for a loss whose `uses_labels` is True.
 
     Returns:
@@ -119,6 +120,8 @@ class ContrastiveLoss(keras.losses.Loss):
         )
 
     def __call__(self, z_i, z_j, sample_weight=None, labels=None):
+        if sample_weight is not None:
+            self._check_weights(sample_weight, z_i)
         if not self.uses_labels:
             return super().__call__(z_i, z_j, sample_weight)
         if labels is None:
@@ -127,6 +130,22 @@ class ContrastiveLoss(keras.losses.Loss):
                 "(images, labels), or call it with `labels=`."
             )
         return _OfBatch(self, labels)(z_i, z_j, sample_weight)
+
+    def _check_weights(self, sample_weight, z_i):
+        if self.reduction == "sum_over_batch_size":
+            raise ValueError(
+                "A mean over views takes no `sample_weight`, since every view "
+                "is compared with all others. For a weighted mean of their "
+                'losses use `reduction="mean_with_sample_weight"`.'
+            )
+        shape, num_images = ops.shape(sample_weight), z_i.shape[0]
+        if len(shape) == 1 and shape[0] == num_images != 1:
+            raise ValueError(
+                "`sample_weight` must have a weight for each view, first views "
+                f"first. Received: sample_weight.shape={tuple(shape)} for "
+                f"{num_images} images, of which there are {2 * num_images} "
+                "views."
+            )
 
     def call(self, z_i, z_j, labels=None):
         losses = self.view_losses(z_i, z_j, labels)

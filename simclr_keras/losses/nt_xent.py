@@ -8,11 +8,11 @@ from keras import ops
 
 from simclr_keras import distribution, keras_private
 from simclr_keras.losses.contrastive_loss import ContrastiveLoss
-from simclr_keras.losses.tiled_nt_xent import is_symbol, tiled_log_sums
-
-# Stands for minus infinity in a softmax: finite, so that no NaN can come of
-# it, and below every similarity over every sensible temperature.
-_MASKED = -1e9
+from simclr_keras.losses.tiled_nt_xent import (
+    LOWEST,
+    is_symbol,
+    tiled_log_sums,
+)
 
 # What "auto" does: up to so many images the dense form, then blocks of so many
 # rows and columns. Without XLA blocks were the faster ones from 256 images on
@@ -132,7 +132,9 @@ def nt_xent(z_i, z_j, temperature, block_size=None, decoupled=False):
             f"{tuple(z_i.shape)}. Use a larger batch, and "
             "`drop_remainder=True` if the last one is short."
         )
-    z_i, z_j = normalize(z_i), normalize(z_j)
+    # Neither small projections nor sums of exponentials fit into 16 bits.
+    dtype = keras.backend.result_type(z_i.dtype, "float32")
+    z_i, z_j = (normalize(ops.cast(z, dtype)) for z in (z_i, z_j))
     if not isinstance(temperature, (int, float)):  # A variable or a tensor.
         temperature = ops.cast(temperature, z_i.dtype)
     if block_size == "auto":
@@ -156,12 +158,12 @@ def _dense(z_i, z_j, temperature, decoupled):
     partner = ops.concatenate([index + num_images, index], axis=0)
     view = ops.arange(2 * num_images, dtype="int32")
     # A view is not its own negative.
-    logits = ops.where(itself[:, None] == view[None, :], _MASKED, logits)
+    logits = ops.where(itself[:, None] == view[None, :], LOWEST, logits)
     if not decoupled:
         return keras.losses.sparse_categorical_crossentropy(
             partner, logits, from_logits=True
         )
-    logits = ops.where(partner[:, None] == view[None, :], _MASKED, logits)
+    logits = ops.where(partner[:, None] == view[None, :], LOWEST, logits)
     positives = ops.sum(z_i * z_j, axis=-1) / temperature
     return ops.logsumexp(logits, axis=-1) - ops.tile(positives, [2])
 
@@ -210,13 +212,16 @@ def _check_block_size(block_size):
 
 
 def normalize(z):
-    """Rows of length 1; a row of zeros stays zero, with a finite gradient.
+    """Rows of length 1; a row of zeros stays zero, and has no gradient.
 
-    `ops.normalize` has the same values, but under XLA a NaN as the gradient of
-    a row of zeros.
+    A row of zeros has no direction. `ops.normalize` has the same values, but a
+    gradient of 1e12 there, which takes a black image's loss to the weights.
     """
     squares = ops.sum(ops.square(z), axis=-1, keepdims=True)
-    return z * ops.rsqrt(ops.maximum(squares, 1e-24))
+    has_direction = squares > 1e-24
+    # Before the root, as a gradient passes through what is not chosen too.
+    squares = ops.where(has_direction, squares, ops.ones_like(squares))
+    return ops.where(has_direction, z * ops.rsqrt(squares), ops.zeros_like(z))
 
 
 def check_projections(z_i, z_j):

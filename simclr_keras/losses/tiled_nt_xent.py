@@ -31,6 +31,10 @@ from keras import ops
 
 from simclr_keras import distribution
 
+# Stands for minus infinity in a softmax: finite, so that no NaN can come of
+# it, and below every similarity over every sensible temperature.
+LOWEST = -1e9
+
 
 def tiled_log_sums(u_i, u_j, block_size, decoupled):
     """The logarithms l of the denominators of NT-Xent.
@@ -105,8 +109,7 @@ class _Tiles:
         def of_block(i, j):
             return self.log_sums_of_block(self.logits(i, j))
 
-        lowest = _lowest(self.rows.dtype)
-        rows = self.reduce(of_block, _log_add_exp, lowest, ())
+        rows = self.reduce(of_block, _log_add_exp, LOWEST, ())
         return ops.reshape(rows, (-1,))[: self.num_rows]
 
     def gradient(self, log_sums, upstream):
@@ -150,7 +153,7 @@ class _Tiles:
             )
             is_out = is_out | (row >= self.start + self.num_rows)
             is_out = is_out | (column >= self.num_columns)
-            return ops.where(is_out, _lowest(s.dtype), s)
+            return ops.where(is_out, LOWEST, s)
 
         return ops.cond(is_masked, masked, lambda: s)
 
@@ -296,12 +299,7 @@ def is_symbol(size):
     return not (size is None or isinstance(size, int) or ops.is_tensor(size))
 
 
-def _lowest(dtype):
-    """Stands for minus infinity: finite, so that no NaN can come of it."""
-    return -3e4 if keras.backend.standardize_dtype(dtype) == "float16" else -1e9
-
-
 def _safe_exponent(dtype):
     """Up to which x sums of exp(x) and exp(-x) are normal numbers."""
-    dtype = keras.backend.standardize_dtype(dtype)
-    return {"float64": 300.0, "float16": 3.0}.get(dtype, 38.0)
+    is_double = keras.backend.standardize_dtype(dtype) == "float64"
+    return 300.0 if is_double else 38.0

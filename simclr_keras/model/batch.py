@@ -55,7 +55,17 @@ def unpack(x, y=None):
     if y is not None:
         batch[LABEL] = y
     for key in (IMAGE, *names):
-        if key in batch and len(batch[key].shape) != 4:
+        if key not in batch:
+            continue
+        # TensorFlow's shapes know their rank, or do not.
+        rank = getattr(batch[key].shape, "rank", -1)
+        if rank is None:
+            raise ValueError(
+                "Images must be (B, H, W, C). Received a dataset that does "
+                "not say how many axes they have; say it by `tf.ensure_shape` "
+                "or in the `output_signature` of `from_generator`."
+            )
+        if len(batch[key].shape) != 4:
             raise ValueError(
                 f"Images must be (B, H, W, C). Received: {key}.shape="
                 f"{tuple(batch[key].shape)}."

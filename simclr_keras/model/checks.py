@@ -33,6 +33,8 @@ _OF_TWO_PROJECTIONS = (
     "MeanSquaredError",
     "RootMeanSquaredError",
 )
+# Those that 32 bits hold, with their sign.
+SMALL_INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32")
 # Numbers that are looked at together, so that little memory is taken.
 _CHUNK = 2**22
 
@@ -49,7 +51,7 @@ def check_loss(loss):
         ValueError: If it is a loss of Keras's that compares labels with
             predictions.
     """
-    if isinstance(loss, str) or not callable(loss):
+    if isinstance(loss, (str, type)) or not callable(loss):
         raise TypeError(
             "`loss` must be a loss of two projections, such as "
             "simclr_keras.NTXentLoss(), a keras.losses.Loss of your own or a "
@@ -245,16 +247,28 @@ def check_arrays(batch, value_range, num_classes=None):
     if LABEL in batch:
         labels = keras.ops.convert_to_numpy(batch[LABEL])
         check_label_shape(labels.shape, len(images_of(batch)), num_classes)
-        is_one_hot = labels.ndim == 2 and labels.shape[-1] == num_classes
-        are_classes = labels == np.floor(labels)
-        if num_classes is not None:
-            are_classes &= (labels >= 0) & (labels < num_classes)
-        if not is_one_hot and not np.all(are_classes):
+        if not _are_classes(labels, num_classes):
             raise ValueError(
                 f"{label_message(num_classes)} Found labels from "
                 f"{labels.min()} to {labels.max()}."
             )
     return any(scaled)
+
+
+def are_one_hot(shape):
+    """Whether labels of such a shape are rows with a 1 for the class."""
+    return len(shape) == 2 and shape[-1] != 1
+
+
+def _are_classes(labels, num_classes):
+    if are_one_hot(labels.shape):
+        is_one = labels == 1
+        return np.all(is_one | (labels == 0)) and np.all(is_one.sum(-1) == 1)
+    # As integers, they are compared in 32 bits.
+    low, high = (-(2**31), 2**31) if num_classes is None else (0, num_classes)
+    return np.all(
+        (labels == np.floor(labels)) & (labels >= low) & (labels < high)
+    )
 
 
 def _check_images(images, value_range):
@@ -326,10 +340,13 @@ def out_of_range_message(value_range):
 def label_message(num_classes):
     """What to say of labels that are not classes."""
     if num_classes is None:
-        return "Labels must be integers for this loss; some are not."
+        return (
+            "Labels must be integers of 32 bits, or rows with a single 1, for "
+            "this loss; some are not."
+        )
     return (
-        "Labels must be integers in [0, num_classes) for the linear probe; "
-        f"some are not. num_classes={num_classes}."
+        "Labels must be integers in [0, num_classes), or rows with a single 1, "
+        f"for the linear probe; some are not. num_classes={num_classes}."
     )
 
 

@@ -69,14 +69,7 @@ class ValueWatch:
                 for each in images
             )
         if LABEL in batch:
-            labels = ops.cast(batch[LABEL], "float32")
-            is_one_hot = len(labels.shape) == 2 and labels.shape[-1] != 1
-            are_classes = ops.isfinite(labels)
-            if self.num_classes is not None:
-                are_classes &= (labels >= 0) & (labels < self.num_classes)
-            if not is_one_hot:
-                are_classes &= labels == ops.floor(labels)
-            no_class = _any([ops.logical_not(are_classes)])
+            no_class = self._has_no_class(batch[LABEL])
         if outside is not None or no_class is not None:
             found = [
                 0.0 if flag is None else ops.cast(flag, "float32")
@@ -84,6 +77,22 @@ class ValueWatch:
             ]
             self._note([*found, float(is_float), 0.0, 0.0])
         return outside, no_class
+
+    def _has_no_class(self, labels):
+        dtype = keras.backend.standardize_dtype(labels.dtype)
+        labels = ops.cast(labels, "float32")
+        if checks.are_one_hot(labels.shape):
+            are_classes = [
+                (labels == 0) | (labels == 1),
+                ops.sum(labels, axis=-1) == 1,
+            ]
+        else:
+            are_classes = [labels == ops.floor(labels)]  # Not so of NaN.
+            if self.num_classes is not None:
+                are_classes.append((labels >= 0) & (labels < self.num_classes))
+            elif dtype not in checks.SMALL_INTEGERS:
+                are_classes.append(ops.abs(labels) < 2.0**31)
+        return _any(ops.logical_not(each) for each in are_classes)
 
     def look_at_views(self, views):
         """Notes whether an augmentation scales images as the model does.

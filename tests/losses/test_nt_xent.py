@@ -354,3 +354,51 @@ def test_zero_projections_are_finite_under_xla():
         return tape.gradient(loss, z_1)
 
     assert np.isfinite(gradient(z_1, z_2)).all()
+
+
+@pytest.mark.parametrize("block_size", [None, 3])
+def test_a_row_of_zeros_has_no_gradient(block_size):
+    rng = np.random.default_rng(0)
+    z_i, z_j = (tf.Variable(rng.normal(size=(6, 4))) for _ in range(2))
+    z_i[2].assign(tf.zeros(4, "float64"))
+    loss = NTXentLoss(0.5, dtype="float64", block_size=block_size)
+    with tf.GradientTape() as tape:
+        value = loss(z_i, z_j)
+    gradients = tape.gradient(value, [z_i, z_j])
+    np.testing.assert_array_equal(gradients[0][2], np.zeros(4))
+    assert max(np.abs(g).max() for g in gradients) < 1
+    # The others are those of a row that is all but at right angles to them.
+    u_i, u_j = (np.array(z) for z in (z_i, z_j))
+    with_zero = [
+        u / np.maximum(np.linalg.norm(u, axis=1, keepdims=True), 1e-30)
+        for u in (u_i, u_j)
+    ]
+    u = np.concatenate(with_zero)
+    s = u @ u.T / 0.5
+    np.fill_diagonal(s, -np.inf)
+    expected = np.log(np.exp(s).sum(1)) - s[np.arange(12), np.arange(12) - 6]
+    np.testing.assert_allclose(value, expected.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("block_size", [None, 2])
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 1e4])
+def test_half_precision_of_any_size(scale, block_size, dtype):
+    z = scale * np.eye(4, 5)
+    loss = NTXentLoss(0.1, dtype=dtype, block_size=block_size)
+    found = float(loss(z, z))
+    # Three pairs of other images, at right angles; with zeros, all are.
+    s = 1 / 0.1 if scale else 0.0
+    expected = np.log(np.exp(s) + 6) - s
+    # The mean has the loss's dtype: 3 to 8 digits of a number below 2.
+    assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_weights_are_of_views_and_not_for_a_plain_mean():
+    z = np.eye(4, 5)
+    with pytest.raises(ValueError, match="mean_with_sample_weight"):
+        NTXentLoss()(z, z, sample_weight=np.arange(8.0))
+    loss = NTXentLoss(reduction="none")
+    with pytest.raises(ValueError, match=r"shape=\(4,\) for 4 images"):
+        loss(z, z, sample_weight=np.arange(4.0))
+    assert loss(z, z, sample_weight=np.arange(8.0)).shape == (8,)

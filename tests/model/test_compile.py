@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from simclr_keras import SimCLRModel
+from simclr_keras import NTXentLoss, SimCLRModel
 from simclr_keras.losses import ContrastiveLoss
 from tests import checks
 from tests.model.by_hand import ByHand
@@ -143,13 +143,18 @@ def test_a_loss_without_the_labels_it_asks_for():
 
 @pytest.mark.parametrize(
     ("wrong", "compiling"),
-    [(np.nan, EAGER), (1.5, EAGER), (1.5, {"jit_compile": True})],
+    [
+        (np.nan, EAGER),
+        (1.5, EAGER),
+        (2.0**32, EAGER),
+        (1.5, {"jit_compile": True}),
+    ],
 )
 def test_a_loss_refuses_labels_that_are_no_integers(wrong, compiling):
     labels = LABELS.astype("float32")
     labels[3] = wrong
     for data in (IMAGES, labels), (dataset((IMAGES, labels)),):
-        with pytest.raises(RAISED, match="Labels must be integers for this"):
+        with pytest.raises(RAISED, match="Labels must be integers of 32 bits"):
             fit(labelled_model(compiling), *data, epochs=1)
     # Nobody looks at them here.
     fit(tiny_model(compiling=compiling), IMAGES, labels, epochs=1)
@@ -162,6 +167,7 @@ def test_a_loss_refuses_labels_that_are_no_integers(wrong, compiling):
         ("categorical_crossentropy", TypeError),
         ("mse", TypeError),
         (["mse"], TypeError),
+        (NTXentLoss, TypeError),
         (keras.losses.CategoricalCrossentropy(), ValueError),
         (keras.losses.sparse_categorical_crossentropy, ValueError),
         (keras.losses.Hinge(), ValueError),

@@ -259,3 +259,20 @@ def test_arrays_are_checked_without_a_copy(dtype, share):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < share * images.nbytes
+
+
+ONE_HOT = np.eye(NUM_CLASSES)[LABELS]
+TWO = ONE_HOT.copy()
+TWO[3, :2] = 1
+
+
+@pytest.mark.parametrize(
+    "labels", [TWO, 0 * ONE_HOT, ONE_HOT + 0.5, np.ones((16, NUM_CLASSES))]
+)
+@pytest.mark.parametrize("source", [None, dataset])
+def test_rows_that_are_not_one_hot(labels, source):
+    model = tiny_model(num_classes=NUM_CLASSES, compiling=EAGER)
+    data = (IMAGES, labels) if source is None else (source((IMAGES, labels)),)
+    with pytest.raises(RAISED, match="rows with a single 1"):
+        fit(model, *data, epochs=1)
+    fit(model, IMAGES, ONE_HOT, epochs=1)
