@@ -1,13 +1,11 @@
 """How a benchmark writes down what it found."""
 
+import importlib.metadata
 import json
 import os
 import platform
 import subprocess
 import sys
-
-import keras
-import tensorflow as tf
 
 
 def write_json(path, **fields):
@@ -21,13 +19,34 @@ def write_json(path, **fields):
         return
     environment = {
         "cores": os.cpu_count(),
+        "processor": processor(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
+        **versions("tensorflow", "jax", "torch", "keras"),
     }
     with open(path, "w", encoding="utf-8") as file:
         json.dump({**fields, **environment}, file, indent=2)
+
+
+def versions(*packages):
+    """Dict of those that are installed; imports none of them."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def processor():
+    """Its name, where the system says it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = [x for x in file if x.startswith("model name")]
+        return lines[0].split(":")[1].strip()
+    except (OSError, IndexError):
+        return platform.processor()
 
 
 def of_child(script, *arguments):
