@@ -81,8 +81,6 @@ def build_model(config):
     model.compile(
         tf.keras.optimizers.Adam(config["learning_rate"]),
         SimCLRLoss(config["temperature"]),
-        # Of an index that SimCLR has no use for; the default needs more.
-        search="linear",
     )
     return model
 
