@@ -47,9 +47,9 @@ def serve(makers, race):
                 answer = race(request["config"])
         except Exception as error:
             traceback.print_exc()
-            # The first line: some libraries add a whole graph.
-            text = (str(error).splitlines() or [""])[0]
-            answer = {"error": f"{type(error).__name__}: {text}"}
+            # TensorFlow puts the code that it traced before what is wrong.
+            lines = [x.strip() for x in str(error).splitlines() if x.strip()]
+            answer = {"error": " ".join([type(error).__name__, *lines[-1:]])}
         print(json.dumps(answer), file=answers, flush=True)
 
 
