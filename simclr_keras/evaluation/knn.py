@@ -140,4 +140,8 @@ def knn_accuracy(
 
 def _normalize(features):
     """Rows of length 1, as a tensor; a row of zeros stays zero."""
-    return ops.normalize(ops.convert_to_tensor(features), axis=-1)
+    features = ops.convert_to_tensor(features)
+    # The squares of very large or small features are not float32 numbers.
+    largest = ops.max(ops.abs(features), axis=-1, keepdims=True)
+    features = features / ops.where(largest > 0, largest, 1.0)
+    return ops.normalize(features, axis=-1)

@@ -74,6 +74,11 @@ def label_efficiency(
     )
     test_features = check_features(test_features, "test_features")
     check_same_features(train_features, test_features)
+    if not num_draws >= 1:
+        raise ValueError(
+            "`num_draws` must be a positive integer. Received: "
+            f"num_draws={num_draws!r}."
+        )
     scaled_train, scaled_test = standardize(train_features, test_features)
 
     def linear_accuracy(index, draw):

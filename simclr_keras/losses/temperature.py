@@ -41,7 +41,9 @@ class LearnedTemperature:
     """
 
     def __init__(self, initial=0.1, minimum=0.01, maximum=1.0):
-        if not 0 < minimum <= initial <= maximum < math.inf:
+        for number in (initial, minimum, maximum):
+            check_temperature(number)
+        if not minimum <= initial <= maximum:
             raise ValueError(
                 "A learned temperature needs 0 < minimum <= initial <= "
                 f"maximum. Received: initial={initial!r}, minimum={minimum!r}, "

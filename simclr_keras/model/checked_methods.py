@@ -177,6 +177,7 @@ class CheckedMethods:
     def predict(
         self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
     ):
+        checks.check_is_there(x)
         description = batches.describe(x)
         if description is not None:
             images = batches.images_of(batches.unpack(description[0]))
@@ -262,6 +263,7 @@ class CheckedMethods:
         validation_batch_size=None,
     ):
         """Refuses what can be told without reading a dataset."""
+        checks.check_is_there(x)
         description = batches.describe(x, y)
         if description is None:
             return

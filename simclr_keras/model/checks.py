@@ -132,6 +132,16 @@ def check_weights(sample_weight, class_weight=None):
 
 
 # --- What can be told of data without reading it -----------------------------
+def check_is_there(x):
+    """Raises a `ValueError` unless there are images, or what will give some."""
+    shapes = [getattr(part, "shape", None) for part in keras.tree.flatten(x)]
+    if x is None or any(shape and shape[0] == 0 for shape in shapes):
+        raise ValueError(
+            "SimCLRModel needs images: an array (N, H, W, C), a dataset or a "
+            f"generator of them. Received: {'None' if x is None else 'none'}."
+        )
+
+
 def check_description(batch, value_range, num_classes):
     """Checks a batch of which shapes and dtypes alone are known.
 

@@ -454,6 +454,12 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
     def _encode_and_build(self, images, training):
         """`encode`, with its output checked, and what follows it built."""
         representations = self.encode(images, training)
+        if not hasattr(representations, "shape"):
+            raise TypeError(
+                "The encoder must give one tensor (B, F). Received: "
+                f"{type(representations).__name__} from {self.encoder.name!r}. "
+                "Choose one of its outputs by overriding `SimCLRModel.encode`."
+            )
         self._build_on(representations.shape)
         return representations
 

@@ -127,3 +127,13 @@ def test_features_and_labels_must_fit():
         knn_predict(train, labels.astype("float64"), test)
     with pytest.raises(ValueError, match="1 values that are NaN"):
         knn_predict(np.where(train == train[0, 0], np.nan, train), labels, test)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-13, 1e25])
+def test_features_of_any_scale(scale):
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(2, 40, 5)) + 1e-3
+    labels = np.arange(40) % 3
+    expected = knn_accuracy(train, labels, test, labels, k=5)
+    assert knn_accuracy(scale * train, labels, test, labels, k=5) == expected
+    assert knn_accuracy(train, labels, scale * test, labels, k=5) == expected

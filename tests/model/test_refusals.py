@@ -1,5 +1,6 @@
 """What is refused before the first step, as it can be known by then."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -117,3 +118,31 @@ def test_validation_data(validation, message):
     if "validation_data" in validation:
         images = images[:16]
     refused(tiny_model(), message, images, **validation)
+
+
+def test_no_images():
+    model = tiny_model(compiling=EAGER)
+    for use in (model.fit, model.evaluate, model.predict):
+        for x in (None, IMAGES[:0]):
+            with pytest.raises(ValueError, match="needs images"):
+                use(x, verbose=0)
+
+
+def test_a_dataset_that_does_not_know_its_axes():
+    unknown = tf.data.Dataset.from_generator(
+        lambda: [IMAGES[:8]], output_types=tf.uint8
+    )
+    model = tiny_model(compiling=EAGER)
+    for use in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match="how many axes they have"):
+            use(unknown, verbose=0)
+
+
+def test_an_encoder_of_many_outputs():
+    class Two(keras.layers.Layer):
+        def call(self, images):
+            return {"a": images[:, 0, 0], "b": images[:, 1, 1]}
+
+    model = tiny_model(encoder=Two(), compiling=EAGER)
+    with pytest.raises(TypeError, match=r"one tensor \(B, F\).*dict"):
+        fit(model, IMAGES)
