@@ -132,10 +132,10 @@ def test_a_dataset_that_does_not_know_its_axes():
     unknown = tf.data.Dataset.from_generator(
         lambda: [IMAGES[:8]], output_types=tf.uint8
     )
-    model = tiny_model(compiling=EAGER)
-    for use in (model.fit, model.evaluate):
-        with pytest.raises(ValueError, match="how many axes they have"):
-            use(unknown, verbose=0)
+    # Not one batch by one, but in a graph.
+    with pytest.raises(ValueError, match="how many axes they have"):
+        tiny_model().fit(unknown, verbose=0)
+    tiny_model(compiling=EAGER).fit(unknown, verbose=0)
 
 
 def test_an_encoder_of_many_outputs():
