@@ -13,6 +13,12 @@ from keras import ops
 from simclr_keras import keras_private
 from simclr_keras.augmentation import counter_random
 
+NO_LEADING_CROP = (
+    "To crop images while they are decoded, an augmentation must begin with a "
+    "RandomResizedCrop, as SimCLRAugmentation does, or a keras.Sequential "
+    "whose first layer is one of them."
+)
+
 # Keys of views lie beyond those of the places in a composition.
 _FIRST_VIEW_KEY = 2**16
 
@@ -78,6 +84,38 @@ class Augmentation(abc.ABC):
     def layers_without_index(self):
         """Layers that draw in their own way, whatever the index."""
         return []
+
+    def leading_crop(self):
+        """The random crop that comes before everything else.
+
+        What is cut out of an image before it is decoded is what this crop
+        would cut out of it, see `simclr_keras.data.training_dataset`.
+
+        Returns:
+            A `RandomResizedCrop` that draws by `leading_key(key)`, where `key`
+            is that of this augmentation; None if there is none.
+        """
+        return
+
+    def apply_after_crop(self, images, index=None, key=None):
+        """What `apply` does to images after its leading crop.
+
+        Args:
+            images: Tensor (B, H, W, C), as the leading crop gives it, in the
+                range of the images.
+            index, key: As in `apply`; the crop's numbers are left out, the
+                others are the same.
+
+        Returns:
+            Float tensor (B, H', W', C).
+
+        Raises:
+            ValueError: If there is no leading crop.
+        """
+        raise ValueError(
+            f"{NO_LEADING_CROP} Received: {type(self).__name__}, which has "
+            "none, and images that are cropped already."
+        )
 
     def compute_output_shape(self, input_shape):
         """The shape of the views of images of such a shape."""
@@ -175,6 +213,18 @@ class _Composition(Augmentation):
             images = step.apply(images, index, step_key)
         return images
 
+    def leading_crop(self):
+        return self.steps[0].leading_crop() if self.steps else None
+
+    def apply_after_crop(self, images, index=None, key=None):
+        if self.leading_crop() is None:
+            return super().apply_after_crop(images, index, key)
+        keys = self.next_key() if key is None else key
+        images = self.steps[0].apply_after_crop(images, index, keys[0])
+        for step, step_key in zip(self.steps[1:], keys[1:]):
+            images = step.apply(images, index, step_key)
+        return images
+
     def evaluation(self):
         twins = [step.evaluation() for step in self.steps]
         twins = [twin for twin in twins if twin is not None]
@@ -258,6 +308,36 @@ class _ForeignLayer(Augmentation):
         return tuple(self.layer.compute_output_shape(input_shape))
 
 
+class AfterCrop(Augmentation):
+    """What is left of an augmentation for images that are cropped already.
+
+    Args:
+        augmentation: `Augmentation`, whose keys and draws these are.
+    """
+
+    def __init__(self, augmentation):
+        self.augmentation = augmentation
+
+    @property
+    def jit_compile(self):
+        return self.augmentation.jit_compile
+
+    def next_key(self):
+        return self.augmentation.next_key()
+
+    def key(self, number, seed=None):
+        return self.augmentation.key(number, seed)
+
+    def apply(self, images, index=None, key=None):
+        return self.augmentation.apply_after_crop(images, index, key)
+
+    def layers_without_index(self):
+        return self.augmentation.layers_without_index()
+
+    def compute_output_shape(self, input_shape):
+        return self.augmentation.compute_output_shape(input_shape)
+
+
 class _InOrder:
     """Functions of images, one after the other."""
 
@@ -285,6 +365,11 @@ def fold_key(key, number):
     if isinstance(key, tuple):  # Of a composition.
         return tuple(fold_key(each, number) for each in key)
     return counter_random.fold_in(key, number)
+
+
+def leading_key(key):
+    """The key of what comes first under an augmentation's key."""
+    return key[0] if isinstance(key, tuple) else key
 
 
 def view_key(key, view):

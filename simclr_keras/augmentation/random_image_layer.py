@@ -85,13 +85,15 @@ class RandomImageLayer(Augmentation, keras.layers.Layer):
             index = distribution.sample_index(shape[0])
         if key is None:
             key = self.next_key()
+        return self.parameters(
+            shape, lambda count: self.uniform(count, index, key)
+        )
+
+    def uniform(self, count, index, key):
+        """So many numbers in [0, 1) for each image: float32 (B, count)."""
         # The stream keeps layers that were given the same key apart.
         stream = zlib.crc32(type(self).__name__.encode()) % 2**11
-
-        def uniform(count):
-            return counter_random.uniform(key, index, count, stream)
-
-        return self.parameters(shape, uniform)
+        return counter_random.uniform(key, index, count, stream)
 
     def parameters(self, shape, uniform):
         """Makes the parameters out of uniform numbers.
@@ -159,6 +161,10 @@ class RandomImageLayer(Augmentation, keras.layers.Layer):
 
     def apply(self, images, index=None, key=None):
         parameters = self.draw(ops.shape(images), index, key)
+        return self.transform_in_range(images, parameters)
+
+    def transform_in_range(self, images, parameters):
+        """`transform` of images of any dtype in `value_range`."""
         low, high = self.value_range
         images = ops.cast(images, functional.arithmetic_dtype(self))
         parameters = keras.tree.map_structure(

@@ -14,6 +14,8 @@ from simclr_keras.augmentation.random_image_layer import (
 _SMALL_IMAGE = 32
 # Steps of the aspect ratio in which the area of what fits is tabulated.
 _ASPECT_RATIO_STEPS = 256
+# How many random numbers a box is made of.
+_NUM_NUMBERS = 4
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -93,8 +95,23 @@ class RandomResizedCrop(RandomImageLayer):
         self.interpolation = interpolation
 
     def parameters(self, shape, uniform):
-        u = uniform(4)  # (B, 4)
-        rows, columns = (ops.cast(side, "float32") for side in shape[1:3])
+        return self.boxes(uniform(_NUM_NUMBERS), *shape[1:3])
+
+    def boxes(self, numbers, rows, columns):
+        """The boxes that random numbers stand for, one an image.
+
+        Args:
+            numbers: Float tensor (B, 4) in [0, 1), as `numbers` gives it.
+            rows: Integer, or a tensor () or (B,): the height of the images, or
+                of each of them, in pixels.
+            columns: Their width, like `rows`.
+
+        Returns:
+            Dictionary of `"top"`, `"left"`, `"height"` and `"width"`, float32
+            tensors (B,) of whole pixels.
+        """
+        u = numbers  # (B, 4)
+        rows, columns = (ops.cast(side, "float32") for side in (rows, columns))
         aspect_ratio, area, fits = self._draw_shape(
             u[:, 0], u[:, 1], rows, columns
         )
@@ -110,6 +127,10 @@ class RandomResizedCrop(RandomImageLayer):
             "width": width,
         }
 
+    def numbers(self, index, key):
+        """The random numbers of each image: float32 tensor (B, 4)."""
+        return self.uniform(_NUM_NUMBERS, index, key)
+
     def _draw_shape(self, u_aspect_ratio, u_area, rows, columns):
         """Aspect ratio and area, uniform among those that fit."""
         smallest, largest = self.area_range
@@ -119,7 +140,7 @@ class RandomResizedCrop(RandomImageLayer):
         )
         step = (high - low) / _ASPECT_RATIO_STEPS
 
-        def largest_fitting(ratio):
+        def largest_fitting(ratio, rows, columns):
             # A box fits if its sides do once they are rounded.
             by_height = (rows + 0.5) ** 2 * ratio / (rows * columns)
             by_width = (columns + 0.5) ** 2 / (ratio * rows * columns)
@@ -129,21 +150,29 @@ class RandomResizedCrop(RandomImageLayer):
         # a factor, the density of the aspect ratio.
         steps = ops.arange(_ASPECT_RATIO_STEPS, dtype="float32")
         ratios = low + step * (steps + 0.5)  # (A,), the middles
-        room = largest_fitting(ratios) - smallest
+        # A row for each image, or one for all if they are of one size.
+        sides = (ops.reshape(side, (-1, 1)) for side in (rows, columns))
+        room = largest_fitting(ratios, *sides) - smallest  # (B or 1, A)
         # A range of a single area has no room but is a choice all the same.
         room = functional.where(room >= 0, room + 1e-6, 0.0)
-        cumulative = ops.cumsum(room)  # (A,)
-        fits = cumulative[-1] > 0
-        target = u_aspect_ratio * cumulative[-1]  # (B,)
-        below = ops.cast(cumulative[None, :] <= target[:, None], "float32")
+        cumulative = ops.cumsum(room, axis=1)  # (B or 1, A)
+        fits = cumulative[:, -1] > 0
+        target = u_aspect_ratio * cumulative[:, -1]  # (B,)
+        below = ops.cast(cumulative <= target[:, None], "float32")  # (B, A)
         cell = ops.minimum(ops.sum(below, axis=1), _ASPECT_RATIO_STEPS - 1)
-        cell_index = ops.cast(cell, "int32")
-        room_there = ops.take(room, cell_index)
-        within = 1 - (
-            ops.take(cumulative, cell_index) - target
-        ) / functional.where(room_there > 0, room_there, 1.0)
+        is_cell = steps[None, :] == cell[:, None]  # (B, A)
+
+        def in_cell(table):
+            return ops.sum(functional.where(is_cell, table, 0.0), axis=1)
+
+        room_there = in_cell(room)
+        within = 1 - (in_cell(cumulative) - target) / functional.where(
+            room_there > 0, room_there, 1.0
+        )
         ratio = low + step * (cell + ops.clip(within, 0, 1))
-        room_there = ops.maximum(largest_fitting(ratio) - smallest, 0.0)
+        room_there = ops.maximum(
+            largest_fitting(ratio, rows, columns) - smallest, 0.0
+        )
         return ratio, smallest + u_area * room_there, fits
 
     def transform_planes(self, planes, top, left, height, width):
@@ -158,6 +187,17 @@ class RandomResizedCrop(RandomImageLayer):
             self.interpolation,
         )
         return ops.clip(planes, 0.0, 1.0)
+
+    def leading_crop(self):
+        # A subclass that draws or cuts otherwise is not this crop.
+        is_changed = any(
+            getattr(type(self), name) is not getattr(RandomResizedCrop, name)
+            for name in ("draw", "parameters", "transform", "transform_planes")
+        )
+        return None if is_changed else self
+
+    def apply_after_crop(self, images, index=None, key=None):
+        return ops.cast(images, self.compute_dtype)
 
     def evaluation(self, value_range=None):
         """The layer that prepares images for evaluation as these are trained.

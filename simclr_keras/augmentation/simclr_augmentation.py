@@ -1,6 +1,7 @@
 """The augmentation of SimCLR: the paper's operators in the paper's order."""
 
 import keras
+from keras import ops
 
 from simclr_keras import distribution
 from simclr_keras.augmentation.random_color_jitter import RandomColorJitter
@@ -165,8 +166,19 @@ class SimCLRAugmentation(RandomImageLayer):
     def transform_planes(self, planes, **parameters):
         """Applies the operators in their order."""
         for layer in self.operators(planes.shape[2]):
-            planes = layer.transform_planes(planes, **parameters[layer.name])
+            if layer.name in parameters:  # The crop is not, of crops.
+                planes = layer.transform_planes(
+                    planes, **parameters[layer.name]
+                )
         return planes
+
+    def leading_crop(self):
+        return self.operators(None)[0].leading_crop()
+
+    def apply_after_crop(self, images, index=None, key=None):
+        parameters = self.draw(ops.shape(images), index, key)
+        del parameters[self.operators(images.shape[-1])[0].name]
+        return self.transform_in_range(images, parameters)
 
     def evaluation(self):
         """As of the crop, in this layer's `value_range`."""
