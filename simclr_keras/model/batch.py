@@ -1,4 +1,4 @@
-"""What a batch may be: images, images with labels, or views of images."""
+"""What a batch may be: images, with labels or not, their crops or views."""
 
 import re
 
@@ -8,11 +8,13 @@ from simclr_keras import distribution
 
 IMAGE, LABEL = "image", "label"
 
-_VIEW = re.compile(r"view_[1-9]\d*")
+# Keys of views, and of views that are no more than cropped yet.
+_VIEW = re.compile(r"(view|crop)_[1-9]\d*")
 _FORMS = (
     "images; (images, labels); a dictionary with the key 'image' and "
     "optionally 'label'; or, augmented already, a dictionary with the keys "
-    "'view_1', 'view_2' and so on, and optionally 'label'"
+    "'view_1', 'view_2' and so on, and optionally 'label'; or the same with "
+    "'crop_1', 'crop_2' and so on, of views that are cropped already"
 )
 
 
@@ -22,7 +24,8 @@ def unpack(x, y=None):
     Args:
         x: Images (B, H, W, C), or a dictionary as a batch of TFDS is: the
             images under `"image"`, or views of each under `"view_1"`,
-            `"view_2"` and so on; labels under `"label"`.
+            `"view_2"` and so on, or under `"crop_1"`, `"crop_2"` and so on if
+            they are no more than cropped yet; labels under `"label"`.
         y: Labels, a dictionary with the key `"label"`, or None.
 
     Returns:
@@ -44,7 +47,8 @@ def unpack(x, y=None):
     else:
         batch = {IMAGE: x}
     names = view_names(batch)
-    expected = [f"view_{k + 1}" for k in range(max(2, len(names)))]
+    kind = "crop" if are_crops(batch) else "view"
+    expected = [f"{kind}_{k + 1}" for k in range(max(2, len(names)))]
     if (IMAGE in batch) == bool(names) or (names and names != expected):
         raise ValueError(
             f"A batch must be {_FORMS}. Received a dictionary with the keys "
@@ -85,8 +89,13 @@ def _is_view(key):
 
 
 def view_names(batch):
-    """The keys of the views in a batch, in their order; [] for images."""
+    """The keys of views or crops in a batch, in order; [] for images."""
     return sorted(filter(_is_view, batch), key=lambda key: int(key[5:]))
+
+
+def are_crops(batch):
+    """Whether a batch holds views that are no more than cropped yet."""
+    return any(key.startswith("crop") for key in view_names(batch))
 
 
 def images_of(batch):

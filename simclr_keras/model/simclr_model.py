@@ -8,7 +8,7 @@ from keras import ops
 
 from simclr_keras import distribution, metrics
 from simclr_keras.augmentation import as_augmentation
-from simclr_keras.augmentation.contract import view_key
+from simclr_keras.augmentation.contract import AfterCrop, view_key
 from simclr_keras.encoders.representation import check_representations
 from simclr_keras.model import batch as batches
 from simclr_keras.model import checks
@@ -69,11 +69,14 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
     `fit` and `evaluate` take, as an array, a `tf.data.Dataset` or a
     `PyDataset`: images; `(images, labels)`; a dictionary with `"image"` and
     optionally `"label"`; or, augmented by the user, a dictionary with
-    `"view_1"`, `"view_2"` and so on, and optionally `"label"`. They log
-    `loss`, the contrastive loss, without the probe's; `contrastive_accuracy`
-    and `contrastive_entropy` (see `simclr_keras.metrics`); and with a probe
-    `probe_loss` and `probe_accuracy`, on augmented images in `fit` and on the
-    images themselves in `evaluate`. `evaluate` compares augmented views too,
+    `"view_1"`, `"view_2"` and so on, and optionally `"label"`; or, as
+    `data.training_dataset(..., crop=augmentation)` gives them, one with
+    `"crop_1"`, `"crop_2"` and so on, which go through what follows the crop in
+    `augmentation`. They log `loss`, the contrastive loss, without the probe's;
+    `contrastive_accuracy` and `contrastive_entropy` (see
+    `simclr_keras.metrics`); and with a probe `probe_loss` and
+    `probe_accuracy`, on augmented images in `fit` and on the images themselves
+    in `evaluate`. `evaluate` compares augmented views too,
     with batch norm in inference mode; an image's views there follow from its
     index in the whole evaluation, the same ones each time.
 
@@ -149,6 +152,8 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
 
         # One for each view, under one contract.
         self._augmentations = _one_for_each_view(augmentation)
+        rests = {each: AfterCrop(each) for each in self._augmentations}
+        self._after_crop = tuple(rests[each] for each in self._augmentations)
         self.value_range = _resolve_value_range(
             value_range, self._augmentations
         )
@@ -394,6 +399,36 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             augmentation = as_augmentation(augmentation)
         else:
             augmentation = self._augmentations[view]
+        draw = self._draw(images, view, training, augmentation)
+        return self.apply_augmentation(augmentation, images, *draw)
+
+    def _finish_crops(self, crops, training):
+        """The views of a batch of which the random crops are at hand."""
+        for name in ("make_views", "augment"):
+            if self._overrides(name):
+                raise ValueError(
+                    "A batch of crops goes through what follows the crop in "
+                    f"`augmentation`, and not through `{name}`, which "
+                    f"{type(self).__name__} overrides. Pass images instead, "
+                    "`training_dataset(...)` without `crop`."
+                )
+        if len(crops) != len(self._augmentations):
+            raise ValueError(
+                "A batch of crops needs a crop for each view that "
+                "`augmentation` makes. Received: "
+                f"{len(crops)} crops and an augmentation of "
+                f"{len(self._augmentations)} views."
+            )
+        views = []
+        for view, images in enumerate(crops):
+            augmentation = self._augmentations[view]
+            draw = self._draw(images, view, training, augmentation)
+            rest = self._after_crop[view]
+            views.append(self.apply_augmentation(rest, images, *draw))
+        return views
+
+    def _draw(self, images, view, training, augmentation):
+        """What an augmentation draws a view by: (index, key)."""
         if self._state.micro_batch is not None:
             index = self._state.micro_batch.index
         else:
@@ -405,7 +440,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             key = augmentation.next_key()
             if augmentation is not self._augmentations[0]:
                 key = view_key(key, view)
-        return self.apply_augmentation(augmentation, images, index, key)
+        return index, key
 
     def scale(self, images):
         """Brings images from `value_range` to floats in [0, 1]."""
@@ -428,6 +463,9 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         """The views of a batch in [0, 1]."""
         if IMAGE not in batch:
             views = [batch[name] for name in batches.view_names(batch)]
+            if batches.are_crops(batch):
+                views = self._finish_crops(views, training)
+                self._state.watch.look_at_views(views)
         elif not self._makes_views():
             raise ValueError(
                 "A SimCLRModel without `augmentation` needs batches of views: "
