@@ -2,12 +2,11 @@
 
 import sys
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from simclr_keras.augmentation.contract import as_augmentation, view_key
 from simclr_keras.data.training_dataset import count_passes
+from simclr_keras.data.view_keys import ViewKeys, check_backend
 from simclr_keras.value_range import check_dtype
 
 
@@ -73,12 +72,7 @@ def augment(
             encoder, value_range=augmentation.value_range
         )
     """
-    if keras.config.backend() != "tensorflow":
-        raise RuntimeError(
-            "`augment` needs Keras on TensorFlow, where `tf.data` runs. "
-            f"Received: the {keras.config.backend()} backend. Pass the "
-            "augmentation to `SimCLRModel`."
-        )
+    check_backend("`augment`")
     _check_dataset(dataset)
     if isinstance(initial_step, bool) or not isinstance(
         initial_step, (int, np.integer)
@@ -149,48 +143,24 @@ class _Views:
     """
 
     def __init__(self, augmentation):
-        if isinstance(augmentation, (list, tuple)):
-            if len(augmentation) < 2:
-                raise ValueError(
-                    "`augmentation` must be a layer, or a list with a layer "
-                    "for each of two views or more. Received: a list of "
-                    f"{len(augmentation)}."
-                )
-            self.layers = tuple(augmentation)
-            self.augmentations = tuple(map(as_augmentation, augmentation))
-            _check_nothing_shared(self.layers)
-        else:
-            self.layers = (augmentation,) * 2
-            self.augmentations = (as_augmentation(augmentation),) * 2
+        self.keys = ViewKeys("augmentation", augmentation)
+        self.augmentations = self.keys.augmentations
         self.functions = {
             id(each): tf.function(each.apply, jit_compile=True, autograph=False)
             for each in self.augmentations
             if each.jit_compile and sys.platform != "darwin"
         }
-        # Seeds, above all. As constants, since parallel calls would share a
-        # variable, and it may be on a device that `tf.data` cannot reach.
-        self.state = {
-            id(variable): (variable, keras.ops.convert_to_numpy(variable))
-            for layer in self.layers
-            for variable in getattr(layer, "variables", ())
-        }
 
     def __call__(self, images, index, step):
-        state = [(v, tf.constant(value)) for v, value in self.state.values()]
-        with keras.StatelessScope(state_mapping=state):
+        with self.keys.constant_state():
             return {
                 f"view_{view + 1}": self.make(view, images, index, step)
-                for view in range(len(self.layers))
+                for view in range(self.keys.num_views)
             }
 
     def make(self, view, images, index, step):
         """One view; its key is that of `SimCLRModel.augment`."""
-        layer, augmentation = self.layers[view], self.augmentations[view]
-        per_step = sum(each is layer for each in self.layers)
-        before = sum(each is layer for each in self.layers[:view])
-        key = augmentation.key(tf.cast(per_step * step + before, "int32"))
-        if augmentation is not self.augmentations[0]:
-            key = view_key(key, view)
+        augmentation, key = self.augmentations[view], self.keys.key(view, step)
         # XLA makes it several times as fast, but compiles each size anew.
         compiled = self.functions.get(id(augmentation))
         if compiled is None or None in tuple(images.shape)[1:]:
@@ -230,22 +200,6 @@ def _take_apart(element):
     if isinstance(element, tuple):
         return element if len(element) == 2 else (None, None)
     return element, None
-
-
-def _check_nothing_shared(layers):
-    """Refuses two layers that count the draws of one generator together."""
-    owners = {}
-    for layer in layers:
-        for variable in layer.variables:
-            owner = owners.setdefault(id(variable), layer)
-            if owner is not layer:
-                raise ValueError(
-                    "The layers in `augmentation` must share no random layer: "
-                    "a step draws from it more than once, which `augment` "
-                    "cannot count. Received: "
-                    f"{owner.name!r} and {layer.name!r}, which share "
-                    f"{variable.path!r}. Make one layer for each of them."
-                )
 
 
 def _check_dataset(dataset):

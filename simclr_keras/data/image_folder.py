@@ -9,8 +9,11 @@ import tensorflow as tf
 
 from simclr_keras.data.arrays import ArrayImageSet, keep_in_memory
 from simclr_keras.data.decoding import (
+    attempt,
     check_image_size,
+    decode_boxes,
     decode_image,
+    decode_jpeg_window,
     try_load_image_file,
 )
 from simclr_keras.data.image_set import (
@@ -135,6 +138,8 @@ class FileImageSet(ImageSet):
         channels: 1 or 3.
     """
 
+    can_crop = True
+
     def __init__(self, paths, labels, image_size, channels):
         super().__init__(
             len(paths), (*image_size, channels), "uint8", labels is not None
@@ -165,17 +170,41 @@ class FileImageSet(ImageSet):
         return try_load_image_file(path, image_size, channels)
 
     def load(self, index):
-        is_valid, image = self.try_load(index)
+        image = self._if_valid(index, *self.try_load(index))
+        return image, tf.gather(self._label_tensor, index)
+
+    def load_boxes(self, index, num_boxes, draw):
+        channels = self.image_shape[-1]
+
+        def load(path):
+            return tuple(
+                decode_boxes(
+                    tf.io.read_file(path),
+                    channels,
+                    draw,
+                    lambda data: decode_image(data, channels),
+                    lambda data, box: decode_jpeg_window(data, box, channels),
+                )
+            )
+
+        nothing = (tf.zeros((1, 1, channels), tf.uint8),) * num_boxes
+        path = tf.gather(self._path_tensor, index)
+        boxes = self._if_valid(index, *attempt(load, path, nothing))
+        return list(boxes), tf.gather(self._label_tensor, index)
+
+    def _if_valid(self, index, is_valid, result):
+        """What was read of a file, or an error that names it."""
 
         # Python runs only if this fails: `tf.debugging.Assert` would also name
         # the file, but escapes letters that are not ASCII.
         def fail():
             path = tf.gather(self._path_tensor, index)
-            image = tf.numpy_function(_raise_unreadable, [path], tf.uint8)
-            return tf.ensure_shape(image, self.image_shape)
+            nothing = tf.numpy_function(_raise_unreadable, [path], tf.uint8)
+            return tf.nest.map_structure(
+                lambda each: tf.ensure_shape(nothing, each.shape), result
+            )
 
-        image = tf.cond(is_valid, lambda: image, fail)
-        return image, tf.gather(self._label_tensor, index)
+        return tf.cond(is_valid, lambda: result, fail)
 
 
 def _list_images(name, path, labels):

@@ -23,6 +23,8 @@ class ImageSet(abc.ABC):
         labels: Integer array (N,) in the order of `batches`, or None.
         loads_batches: Boolean, whether `load` takes a batch of records
             instead of one.
+        can_crop: Boolean, whether images are decoded whenever they are used,
+            so that `load_boxes` can cut boxes out of them.
 
     Example:
         test = simclr_keras.data.load_digits().test
@@ -31,6 +33,7 @@ class ImageSet(abc.ABC):
     """
 
     loads_batches = False
+    can_crop = False
 
     def __init__(self, num_images, image_shape, dtype, has_labels):
         if num_images < 1:
@@ -61,6 +64,24 @@ class ImageSet(abc.ABC):
             dimension if `loads_batches`. The label is int64, and ignored if
             the set has no labels.
         """
+
+    def load_boxes(self, record, num_boxes, draw):
+        """Reads boxes of one image as it is stored, before it is resized.
+
+        Args:
+            record: As in `load`.
+            num_boxes: Integer, V.
+            draw: Function of (rows, columns), the size of the stored image,
+                that returns its boxes, as in `decode_boxes`.
+
+        Returns:
+            (boxes, label): a list of tensors (height, width, C), and a tensor
+            () as in `load`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `load_boxes(record, "
+            "num_boxes, draw)`, since it says `can_crop = True`."
+        )
 
     def records(self, seed=None):
         """One pass over the set, as small records that `load` can read.
@@ -149,11 +170,7 @@ class ImageSet(abc.ABC):
         num_parallel_calls=None,
     ):
         """Turns a dataset of records into batches, with prefetching."""
-        if with_labels and not self.has_labels:
-            raise ValueError(
-                "`with_labels=True` needs a set of images with labels. "
-                f"Received: {self!r}."
-            )
+        self.check_labels(with_labels)
 
         def load(*record):
             image, label = self.load(*record)
@@ -165,6 +182,14 @@ class ImageSet(abc.ABC):
         else:
             dataset = records.map(load, calls).batch(batch_size, drop_remainder)
         return dataset.prefetch(tf.data.AUTOTUNE)
+
+    def check_labels(self, with_labels):
+        """Raises a `ValueError` if labels are asked for and there are none."""
+        if with_labels and not self.has_labels:
+            raise ValueError(
+                "`with_labels=True` needs a set of images with labels. "
+                f"Received: {self!r}."
+            )
 
     def __repr__(self):
         return (

@@ -8,7 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_keras.data.arrays import VALUE_RANGES, ArrayImageSet, keep_in_memory
-from simclr_keras.data.decoding import check_image_size, crop_and_resize
+from simclr_keras.data.decoding import (
+    check_image_size,
+    crop_and_resize,
+    decode_boxes,
+)
 from simclr_keras.data.image_set import ImageData, ImageSet
 from simclr_keras.optional_imports import import_optional
 
@@ -171,6 +175,8 @@ class RecordImageSet(ImageSet):
             shuffle buffer.
     """
 
+    can_crop = True
+
     def __init__(
         self,
         builder,
@@ -238,6 +244,22 @@ class RecordImageSet(ImageSet):
             image = crop_and_resize(image, self.image_shape[:2])
         label = record[self._label_key] if self.has_labels else 0
         return tf.ensure_shape(image, self.image_shape), label
+
+    def load_boxes(self, record, num_boxes, draw):
+        feature = self._builder.info.features[self._image_key]
+        channels = self.image_shape[-1]
+
+        def decode_window(data, window):
+            return tf.io.decode_and_crop_jpeg(data, window, channels)
+
+        boxes = decode_boxes(
+            record[self._image_key],
+            channels,
+            draw,
+            feature.decode_example,
+            decode_window if self.dtype == "uint8" else None,
+        )
+        return boxes, record[self._label_key] if self.has_labels else 0
 
 
 def _prepared_builder(tfds, name, data_dir, download):

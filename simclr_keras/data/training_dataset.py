@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from simclr_keras.data.crops_while_decoding import CropsWhileDecoding
 from simclr_keras.data.image_set import ImageSet
 
 
@@ -14,6 +15,7 @@ def training_dataset(
     seed=0,
     initial_epoch=0,
     with_labels=False,
+    crop=None,
     num_parallel_calls=None,
     input_context=None,
 ):
@@ -39,6 +41,15 @@ def training_dataset(
     XLA needs static shapes. The images that are left out differ from epoch to
     epoch.
 
+    With `crop`, the random crops are cut out of the stored images, of whatever
+    size, while they are decoded. Each image is decoded once a step, of a JPEG
+    only the part that the crops show. View v of image i in step s is the box
+    that the augmentation's crop would cut out of the whole image in `fit`,
+    resized by the same arithmetic; the rest of the augmentation follows in
+    `fit`, on the device. Without `crop`, views are cut out of what `load_...`
+    has made of the image by its `image_size`: they have less detail, and never
+    show what lies outside of its central box.
+
     Args:
         images: An `ImageSet`, such as `ImageData.train`.
         batch_size: Integer from 1 to the number of images, counted over all
@@ -48,6 +59,12 @@ def training_dataset(
         initial_epoch: Integer, the epoch of the first pass. Defaults to 0.
         with_labels: Boolean, whether to return (images, labels) instead of
             images.
+        crop: The augmentation of the `SimCLRModel` that the dataset is for, a
+            layer or a list with one for each view, which must begin with a
+            `RandomResizedCrop`: `SimCLRAugmentation`, or a `keras.Sequential`.
+            The images must be decoded whenever they are used, as files and
+            TFDS with `in_memory=False` are. None gives images. Defaults to
+            None.
         num_parallel_calls: Integer, the number of images to decode in
             parallel. None lets `tf.data` decide.
         input_context: `tf.distribute.InputContext`, from
@@ -60,18 +77,34 @@ def training_dataset(
     Returns:
         A `tf.data.Dataset` of images (B, H, W, C), values as stored, or of
         (images, labels (B,) int64), with the steps of one epoch as its
-        cardinality. Batches are prefetched.
+        cardinality. Batches are prefetched. With `crop`, of dictionaries with
+        `"crop_1"`, `"crop_2"`, ..., float32 tensors (B, height, width, C) in
+        the augmentation's `value_range`, and `"label"` if there are labels.
 
     Raises:
-        TypeError: If `images` is not an `ImageSet`, or `batch_size`, `seed` or
-            `initial_epoch` is not an integer.
+        RuntimeError: If there is a `crop` and Keras does not run on TensorFlow.
+        TypeError: If `images` is not an `ImageSet`, `batch_size`, `seed` or
+            `initial_epoch` is not an integer, or `crop` is not a layer.
         ValueError: If the batch is larger than the set, or not a multiple of
             the replicas of an `input_context`; if labels are requested where
-            there are none; or if `initial_epoch` is negative.
+            there are none; if `initial_epoch` is negative; or if `crop` does
+            not begin with a `RandomResizedCrop`, or the images are in memory
+            or cannot be in its `value_range`.
 
     Example:
         data = simclr_keras.data.load_digits()
         dataset = simclr_keras.data.training_dataset(data.train, 256, seed=1)
+        model.fit(dataset, epochs=100)
+
+    Crops of whole photos:
+        data = simclr_keras.data.load_image_folder(
+            "photos", image_size=256, in_memory=False
+        )
+        augmentation = simclr_keras.SimCLRAugmentation(224, 224, seed=1)
+        model = simclr_keras.SimCLRModel(encoder, augmentation=augmentation)
+        dataset = simclr_keras.data.training_dataset(
+            data.train, 256, crop=augmentation
+        )
         model.fit(dataset, epochs=100)
 
     With several workers:
@@ -100,10 +133,21 @@ def training_dataset(
             f"initial_epoch={initial_epoch}."
         )
 
+    crops = None if crop is None else CropsWhileDecoding(crop, images)
+    num_global = int(batch_size)
+
     def one_epoch(epoch):
         epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
         records = images.records(epoch_seed if shuffle else None)
-        return records.take(steps_per_epoch * batch_size)
+        records = records.take(steps_per_epoch * batch_size)
+        if crops is None:
+            return records
+        steps = tf.data.Dataset.range(
+            epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
+        )
+        # Of all images, not of a worker's share: they are few numbers.
+        numbers = steps.map(lambda step: crops.numbers(step, num_global))
+        return tf.data.Dataset.zip((numbers.unbatch(), records))
 
     records = count_passes(initial_epoch).flat_map(one_epoch)
     replicas_here = 1
@@ -114,7 +158,8 @@ def training_dataset(
         )
         records = _own_share(records, batch_size, input_context)
         batch_size = input_context.get_per_replica_batch_size(batch_size)
-    dataset = images.load_records(
+    load_records = images.load_records if crops is None else crops.load_records
+    dataset = load_records(
         records,
         batch_size,
         drop_remainder=True,
