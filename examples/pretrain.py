@@ -58,6 +58,8 @@ FLAGS = flags.FLAGS
 def load_data(config):
     """Images to train on, and held-out ones."""
     size = config["source_size"]
+    # What is cropped while it is decoded is decoded in every epoch.
+    in_memory = False if crops_while_decoding(config) else None
     if config["image_folder"]:
         path, test_path = config["image_folder"], config["test_folder"]
         # Without classes there is no accuracy to hold images out for.
@@ -76,8 +78,15 @@ def load_data(config):
             labels="inferred" if config["labels"] else None,
             channels=config["channels"],
             on_error="skip" if config["skip_unreadable"] else "raise",
+            in_memory=in_memory,
         )
     if config["dataset"] == "digits":
+        if crops_while_decoding(config):
+            raise ValueError(
+                "--crop_while_decoding needs photos, of --image_folder or of a "
+                "--dataset of TFDS. Received: --dataset=digits, which is in "
+                "memory."
+            )
         return simclr_keras.data.load_digits(config["test_fraction"])
     return simclr_keras.data.load_tfds(
         config["dataset"],
@@ -86,7 +95,14 @@ def load_data(config):
         test_split=config["test_split"] or None,
         image_size=size,
         label_key="label" if config["labels"] else None,
+        in_memory=in_memory,
     )
+
+
+def crops_while_decoding(config):
+    """Whether views are cut out of whole images while these are decoded."""
+    # A run that is older than the choice began without.
+    return config.get("crop_while_decoding", False)
 
 
 def build_model(config, data, epochs):
@@ -171,7 +187,7 @@ def plot_views(path, model, data):
     plots.plot_views(images, views, data.value_range, path)
 
 
-def build_dataset(strategy, config, data, initial_epoch):
+def build_dataset(model, config, data, initial_epoch):
     """The batches of a run, of which each worker decodes its share."""
 
     def build(input_context):
@@ -181,12 +197,13 @@ def build_dataset(strategy, config, data, initial_epoch):
             seed=config["seed"],
             initial_epoch=initial_epoch,
             with_labels=uses_probe(config, data),
+            crop=model.augmentation if crops_while_decoding(config) else None,
             input_context=input_context,
         )
         # Without end, so that no epoch waits for its first batch.
         return dataset.repeat()
 
-    return strategy.distribute_datasets_from_function(build)
+    return model.distribute_strategy.distribute_datasets_from_function(build)
 
 
 def train(model, config, data, folder, epochs, is_chief=True):
@@ -208,7 +225,7 @@ def train(model, config, data, folder, epochs, is_chief=True):
     )
     with stops_with_advice(folder, checkpoints, model, epochs, is_chief):
         model.fit(
-            build_dataset(model.distribute_strategy, config, data, done),
+            build_dataset(model, config, data, done),
             steps_per_epoch=data.train.steps_per_epoch(config["batch_size"]),
             initial_epoch=done,
             epochs=epochs,

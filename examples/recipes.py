@@ -25,6 +25,11 @@ KEYS = {
         "side to which images are cropped and resized as they are read; larger "
         "than the views, so that crops have detail",
     ),
+    "crop_while_decoding": (
+        bool,
+        "whether views are cut out of the stored images, whole and of any "
+        "size; otherwise out of images of source_size",
+    ),
     "skip_unreadable": (bool, "skip unreadable files of image_folder"),
     # Views.
     "image_size": (int, "side of the views, in pixels"),
@@ -87,7 +92,9 @@ IMAGENET = {
     "test_fraction": 0.2,
     "labels": True,
     "channels": 3,
+    # Of the images that are evaluated; crops are those of whole photos.
     "source_size": 256,
+    "crop_while_decoding": True,
     "skip_unreadable": False,
     "image_size": 224,
     "strength": 1.0,
@@ -126,6 +133,7 @@ CIFAR10 = {
     "dataset": "cifar10",
     "test_split": "test",
     "source_size": None,
+    "crop_while_decoding": False,
     "image_size": 32,
     "strength": 0.5,
     "blur": False,

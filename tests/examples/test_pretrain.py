@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 import simclr_keras
+from tests.data.pictures import picture
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
@@ -184,6 +186,41 @@ def test_interrupted_and_resumed_it_equals_the_straight_run(straight, tmp_path):
         for path in (folder, straight[0])
     ]
     assert results[0] == results[1]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_of_photos_equals_the_straight_one(tmp_path):
+    """The ImageNet recipe, whose views are cropped while decoding."""
+    for k in range(24):
+        folder = tmp_path / "photos" / f"class {k % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        picture(40 + k, 70 - k, seed=k).save(folder / f"{k}.jpg")
+    flags = [
+        "--recipe=imagenet",
+        f"--image_folder={tmp_path / 'photos'}",
+        "--image_size=32",
+        "--source_size=36",
+        "--depth=18",
+        "--width_multiplier=0.03125",
+        "--mixed_precision=float32",
+        "--batch_size=8",
+        "--epochs=3",
+        "--label_draws=1",
+        "--knn_k=3",
+    ]
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    code, _, errors = run(f"--run_dir={straight}", *flags)
+    assert code == 0, errors
+    shutil.copytree(straight, resumed)
+    (resumed / "checkpoints" / "epoch_00003.weights.h5").unlink()
+    (resumed / "results.json").unlink()
+    code, output, errors = run(f"--run_dir={resumed}", "--resume")
+    assert code == 0, errors
+    assert "Resuming after epoch 2 of 3" in output
+    for here, there in zip(history(resumed), history(straight), strict=True):
+        assert {**here, "seconds": 0} == {**there, "seconds": 0}
+    for here, there in zip(weights(resumed), weights(straight), strict=True):
+        np.testing.assert_array_equal(here, there)
 
 
 @pytest.mark.slow
