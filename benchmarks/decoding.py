@@ -29,7 +29,7 @@ from PIL import Image
 import simclr_keras
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("photos", 64, "JPEG files.")
+flags.DEFINE_integer("photos", 512, "JPEG files.")
 flags.DEFINE_integer("height", 375, "Their height in pixels.")
 flags.DEFINE_integer("width", 500, "Their width in pixels.")
 flags.DEFINE_integer("batch_size", 32, "Images in a batch.")

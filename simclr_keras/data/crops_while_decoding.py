@@ -70,9 +70,7 @@ class CropsWhileDecoding:
 
         def load(numbers, record):
             boxes, label = self._images.load_boxes(
-                record,
-                len(self._crops),
-                lambda *size: self._draw(numbers, *size),
+                record, lambda *size: self._draw(numbers, *size)
             )
             views = {
                 f"crop_{view + 1}": self._resize(view, box)

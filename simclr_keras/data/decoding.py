@@ -40,30 +40,15 @@ def try_load_image_file(path, image_size, channels):
 
     def load(path):
         image = decode_image(tf.io.read_file(path), channels)
-        return crop_and_resize(image, image_size)
+        return True, crop_and_resize(image, image_size)
 
-    return attempt(load, path, tf.zeros((*image_size, channels), tf.uint8))
-
-
-def attempt(load, path, otherwise):
-    """Calls a function that may fail, as in an unreadable file.
-
-    Args:
-        load: Function of `path`.
-        path: String tensor ().
-        otherwise: What to return if it fails: a structure of tensors, like
-            that which `load` returns.
-
-    Returns:
-        (is_valid, result): a boolean (), and what `load` returned.
-    """
     # The try and except of a graph: a failure leaves the first dataset empty,
     # and the element of the second one takes its place. This costs 0.1 ms per
     # image; a `tf.py_function` costs two to three times the whole decoding,
     # because its threads wait for each other.
-    loaded = tf.data.Dataset.from_tensors(path)
-    loaded = loaded.map(lambda path: (True, load(path))).ignore_errors()
-    failed = tf.data.Dataset.from_tensors((False, otherwise))
+    loaded = tf.data.Dataset.from_tensors(path).map(load).ignore_errors()
+    zeros = tf.zeros((*image_size, channels), tf.uint8)
+    failed = tf.data.Dataset.from_tensors((False, zeros))
     return loaded.concatenate(failed).take(1).get_single_element()
 
 
@@ -124,11 +109,19 @@ def decode_boxes(data, channels, draw, decode, decode_window=None):
     Returns:
         List of V tensors (height, width, C).
     """
+
+    def whole():
+        image = decode(data)
+        return tf.shape(image)[:2], image
+
+    def around():
+        window = _around(boxes, size)
+        return decode_window(data, window), window[:2]
+
     # Drawn at one place, as it is much of the graph: of a JPEG the size is read
     # first, of other formats all.
     if decode_window is None:
-        image = decode(data)
-        size = tf.shape(image)[:2]
+        size, image = whole()
     else:
         is_jpeg = tf.io.is_jpeg(data)
         size, image = tf.cond(
@@ -137,16 +130,12 @@ def decode_boxes(data, channels, draw, decode, decode_window=None):
                 tf.io.extract_jpeg_shape(data)[:2],
                 tf.zeros((0, 0, channels), tf.uint8),
             ),
-            lambda: _with_size(decode(data)),
+            whole,
         )
     boxes = draw(size[0], size[1])
     first = tf.zeros((2,), tf.int32)
     if decode_window is not None:
-        image, first = tf.cond(
-            is_jpeg,
-            lambda: _decode_around(boxes, size, data, decode_window),
-            lambda: (image, first),
-        )
+        image, first = tf.cond(is_jpeg, around, lambda: (image, first))
     start, size = boxes[:, :2] - first, boxes[:, 2:]
     return [
         image[top : top + height, left : left + width]
@@ -157,18 +146,13 @@ def decode_boxes(data, channels, draw, decode, decode_window=None):
     ]
 
 
-def _with_size(image):
-    return tf.shape(image)[:2], image
-
-
-def _decode_around(boxes, size, data, decode_window):
-    """The part of a JPEG that holds some boxes, and its top left corner."""
+def _around(boxes, size):
+    """The part (4,) of a JPEG of some size that holds boxes (V, 4)."""
     first = tf.reduce_min(boxes[:, :2], axis=0) - _JPEG_MARGIN
     first = tf.maximum(first, 0)
     last = tf.reduce_max(boxes[:, :2] + boxes[:, 2:], axis=0) + _JPEG_MARGIN
     last = tf.minimum(last, size)
-    window = tf.concat([first, last - first], axis=0)
-    return decode_window(data, window), first
+    return tf.concat([first, last - first], axis=0)
 
 
 def _with_channels(image, channels):

@@ -65,12 +65,11 @@ class ImageSet(abc.ABC):
             the set has no labels.
         """
 
-    def load_boxes(self, record, num_boxes, draw):
+    def load_boxes(self, record, draw):
         """Reads boxes of one image as it is stored, before it is resized.
 
         Args:
             record: As in `load`.
-            num_boxes: Integer, V.
             draw: Function of (rows, columns), the size of the stored image,
                 that returns its boxes, as in `decode_boxes`.
 
@@ -79,8 +78,8 @@ class ImageSet(abc.ABC):
             () as in `load`.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} must implement `load_boxes(record, "
-            "num_boxes, draw)`, since it says `can_crop = True`."
+            f"{type(self).__name__} must implement `load_boxes(record, draw)`, "
+            "since it says `can_crop = True`."
         )
 
     def records(self, seed=None):

@@ -245,7 +245,7 @@ class RecordImageSet(ImageSet):
         label = record[self._label_key] if self.has_labels else 0
         return tf.ensure_shape(image, self.image_shape), label
 
-    def load_boxes(self, record, num_boxes, draw):
+    def load_boxes(self, record, draw):
         feature = self._builder.info.features[self._image_key]
         channels = self.image_shape[-1]
 

@@ -48,7 +48,9 @@ def training_dataset(
     resized by the same arithmetic; the rest of the augmentation follows in
     `fit`, on the device. Without `crop`, views are cut out of what `load_...`
     has made of the image by its `image_size`: they have less detail, and never
-    show what lies outside of its central box.
+    show what lies outside of its central box. TensorFlow's error about a file
+    that cannot be decoded does not name it here; `load_image_folder(...,
+    on_error="skip")` finds such files beforehand.
 
     Args:
         images: An `ImageSet`, such as `ImageData.train`.

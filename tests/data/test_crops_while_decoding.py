@@ -272,13 +272,12 @@ def test_without_labels_and_with_static_shapes(tmp_path):
     assert dataset.cardinality() == STEPS
 
 
-def test_unreadable_file_is_named(tmp_path):
+def test_unreadable_file_stops_the_training(tmp_path):
     path = save(tmp_path, "jpg")
     file_of(path, 4).write_bytes(b"\xff\xd8\xffno image")
-    images = folder_of(path)
     crop = augmentation.RandomResizedCrop(6, 6, seed=5)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"4/image\.jpg"):
-        batches(images, crop, passes=9)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        batches(folder_of(path), crop, passes=9)
 
 
 CROP = augmentation.RandomResizedCrop(6, 6)
