@@ -99,12 +99,4 @@ def race(config):
 
 
 if __name__ == "__main__":
-    worker.serve(
-        {
-            "augmentation": make_augmentation,
-            "loss": make_loss,
-            "step": make_step,
-            "end_to_end": make_end_to_end,
-        },
-        race,
-    )
+    worker.serve(globals())

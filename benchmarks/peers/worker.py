@@ -20,15 +20,15 @@ import traceback
 import numpy as np
 
 
-def serve(makers, race):
+def serve(functions):
     """Answers until stdin ends.
 
     Args:
-        makers: Dict from the name of a measurement to a function of the
-            config, which returns a function that does the work once and waits
-            for it, and a dict of what else is to be known.
-        race: Function of the config, which trains for some time and returns a
-            dict.
+        functions: Dict of a library's functions of the config, by name:
+            `make_augmentation`, `make_loss`, `make_step` and `make_end_to_end`
+            return a function that does the work once and waits for it, and a
+            dict of what else is to be known; `race` trains for some time and
+            returns a dict.
     """
     answers = os.fdopen(int(sys.argv[1]), "w")
     run = None
@@ -36,15 +36,16 @@ def serve(makers, race):
         request = json.loads(line)
         try:
             if request["do"] == "prepare":
-                run, answer = makers[request["what"]](request["config"])
+                make = functions[f"make_{request['what']}"]
+                run, answer = make(request["config"])
                 run()  # traces and compiles
             elif request["do"] == "measure":
                 answer = {"seconds": seconds(run)}
             elif request["do"] == "memory":
-                make = makers[request["what"]]
+                make = functions[f"make_{request['what']}"]
                 answer = {"mebibytes": memory(make, request["config"])}
             else:
-                answer = race(request["config"])
+                answer = functions["race"](request["config"])
         except Exception as error:
             traceback.print_exc()
             # TensorFlow puts the code that it traced before what is wrong.
