@@ -197,7 +197,8 @@ def test_equals_it_with_a_probe():
 def test_equals_it_to_half_precision(policy):
     keras.config.set_floatx("float32")
     found, expected = (
-        train(size, policy=policy, augmentation=Noise(seed=3))
+        # Rounding grows from step to step, with matrix units most of all.
+        train(size, policy=policy, augmentation=Noise(seed=3), epochs=1)
         for size in (7, None)
     )
     for each in found, expected:
