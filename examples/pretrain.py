@@ -9,9 +9,9 @@ r"""Pretrains an encoder with SimCLR and evaluates its representations.
 
 A recipe (`recipes.py`) gives every value; a flag replaces one. Everything that
 the run makes is in its folder (`run_folder.py`). Ctrl-C ends a run between two
-steps, and `--resume` continues from the last whole epoch, exactly as if the run
-had not been interrupted. The last thing printed is a table of accuracies on
-held-out images (`report.py`), which is in `results.json` too.
+steps, and `--resume` continues from there, exactly as if the run had not been
+interrupted. The last thing printed is a table of accuracies on held-out images
+(`report.py`), which is in `results.json` too.
 """
 
 import os
@@ -27,7 +27,7 @@ import keras
 import recipes
 import report
 from absl import app, flags, logging
-from run_folder import RunFolder, stops_with_advice
+from run_folder import RunFolder, in_words, stops_with_advice
 from strategies import STRATEGIES, Workers, local_copy
 
 import simclr_keras
@@ -187,7 +187,7 @@ def plot_views(path, model, data):
     plots.plot_views(images, views, data.value_range, path)
 
 
-def build_dataset(model, config, data, initial_epoch):
+def build_dataset(model, config, data, initial_epoch, initial_step):
     """The batches of a run, of which each worker decodes its share."""
 
     def build(input_context):
@@ -196,6 +196,7 @@ def build_dataset(model, config, data, initial_epoch):
             config["batch_size"],
             seed=config["seed"],
             initial_epoch=initial_epoch,
+            initial_step=initial_step,
             with_labels=uses_probe(config, data),
             crop=model.augmentation if crops_while_decoding(config) else None,
             input_context=input_context,
@@ -212,11 +213,14 @@ def train(model, config, data, folder, epochs, is_chief=True):
     Returns:
         The history of the whole run, by column of `history.csv`.
     """
-    checkpoints = callbacks.Checkpoints(folder.file("checkpoints"))
+    checkpoints = callbacks.Checkpoints(
+        folder.file("checkpoints"),
+        every_minutes=config.get("checkpoint_minutes"),
+    )
     history = callbacks.HistoryCSV(folder.file("history.csv"))
     done = checkpoints.restore(model)
-    if done and is_chief:
-        print(f"Resuming after epoch {done} of {epochs}.")
+    if (done or checkpoints.step) and is_chief:
+        print(f"Resuming after {in_words(done, checkpoints.step, epochs)}.")
     if done >= epochs:
         return history.history
     shown = ("loss", "contrastive_accuracy", "probe_accuracy")
@@ -225,7 +229,7 @@ def train(model, config, data, folder, epochs, is_chief=True):
     )
     with stops_with_advice(folder, checkpoints, model, epochs, is_chief):
         model.fit(
-            build_dataset(model, config, data, done),
+            build_dataset(model, config, data, done, checkpoints.step),
             steps_per_epoch=data.train.steps_per_epoch(config["batch_size"]),
             initial_epoch=done,
             epochs=epochs,
@@ -236,8 +240,7 @@ def train(model, config, data, folder, epochs, is_chief=True):
                 history,
                 callbacks.RunProgress(shown),
                 *([tensorboard] if is_chief else []),
-                checkpoints,
-                callbacks.StopOnInterrupt(),
+                checkpoints,  # last; also ends the run on Ctrl-C
             ],
         )
     return history.history

@@ -67,6 +67,11 @@ KEYS = {
     "probe": (bool, "train a linear probe as well, where there are labels"),
     "mixed_precision": (str, "float32, mixed_bfloat16 or mixed_float16"),
     "seed": (int, "seed of initial weights, views and order"),
+    "checkpoint_minutes": (
+        float,
+        "minutes within an epoch after which training is saved; it is saved "
+        "after each epoch and on Ctrl-C as well",
+    ),
     # Evaluation.
     "eval_examples": (
         int,
@@ -78,7 +83,13 @@ KEYS = {
 
 # Where data lies and how a run is evaluated may change when it is resumed;
 # everything else decides what is learned.
-FREE_TO_CHANGE = ("data_dir", "eval_examples", "label_draws", "knn_k")
+FREE_TO_CHANGE = (
+    "data_dir",
+    "checkpoint_minutes",
+    "eval_examples",
+    "label_draws",
+    "knn_k",
+)
 
 # The paper's ResNet-50 on ImageNet (Sections 2.2 and 3), for a TPU or several
 # GPUs. After these 100 epochs the paper reports 64.6 % linear accuracy.
@@ -122,6 +133,7 @@ IMAGENET = {
     "probe": True,
     "mixed_precision": "mixed_bfloat16",
     "seed": 0,
+    "checkpoint_minutes": 10.0,
     "eval_examples": 50_000,
     "label_draws": 5,
     "knn_k": 200,

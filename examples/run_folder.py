@@ -16,7 +16,7 @@ class RunFolder:
 
         config.json        the resolved configuration
         history.csv        a row for each epoch
-        checkpoints/       everything to continue from after the last two epochs
+        checkpoints/       everything to continue from, the last two of them
         tensorboard/       for `tensorboard --logdir`
         *.png, encoder.keras, results.json
 
@@ -116,10 +116,17 @@ def stops_with_advice(folder, checkpoints, model, epochs, is_chief):
 
 
 def _last(checkpoints, epochs):
-    done = checkpoints.epochs()
-    if not done:  # stopped before the first step
+    positions = checkpoints.positions()
+    if not positions:  # stopped before the first step
         return "There is no checkpoint yet."
     return (
-        f"The last good checkpoint is {checkpoints.file(done[-1])}.\n"
-        f"It was saved after epoch {done[-1]} of {epochs}."
+        f"The last good checkpoint is {checkpoints.file(*positions[-1])}.\n"
+        f"It was saved after {in_words(*positions[-1], epochs)}."
     )
+
+
+def in_words(epoch, step, epochs):
+    """How far a run is: epochs that are done, and steps of the next one."""
+    if step:
+        return f"step {step} of epoch {epoch + 1} of {epochs}"
+    return f"epoch {epoch} of {epochs}"

@@ -1,45 +1,59 @@
-"""Saves training after each epoch, to continue it exactly."""
+"""Saves training as it goes, to continue it exactly."""
 
 import contextlib
 import os
 import re
+import signal
+import time
 import warnings
 
 import keras
+from keras import ops
 
 from simclr_keras import distribution, user_code
+from simclr_keras.callbacks.background import Background
 from simclr_keras.callbacks.checksum import checksum_of, has_checksum
 from simclr_keras.callbacks.folder_lock import FolderLock
+from simclr_keras.callbacks.steps_done import StepsDone
+from simclr_keras.callbacks.stop_request import StopRequest
 from simclr_keras.callbacks.training_state import (
     load_training_state,
     training_state,
 )
 from simclr_keras.write_aside import replace
 
-_NAME = re.compile(r"epoch_(\d+)\.weights\.h5")
+_NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?\.weights\.h5")
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves training after each epoch, and restores it exactly.
+    """Saves training as it goes, and restores it exactly.
 
     A checkpoint holds the weights, the optimizer with its slots, step and loss
-    scale, the state of the random generators of all layers, and the history so
-    far. A run that is interrupted and then resumed ends with the weights of an
-    uninterrupted one, bit for bit where the operations themselves are
-    deterministic.
+    scale, the state of the random generators of all layers, the metrics, and
+    the history so far. One is written after each epoch, every so many steps or
+    minutes if asked for, and when the program is told to stop: at Ctrl-C, or
+    at SIGTERM, by which clusters take a machine back, the running step is
+    finished and saved, and `fit` raises `KeyboardInterrupt`. A run that is
+    interrupted and then resumed ends with the weights of an uninterrupted one,
+    bit for bit where the operations themselves are deterministic.
 
     To resume, run the same program again: pass what `restore` returns as
-    `initial_epoch`. It is 0 the first time. Batches are the data's matter:
-    their order must follow from the epoch, as it does in
+    `initial_epoch`. It is 0 the first time. A run that stopped within an epoch
+    begins that epoch anew and passes over the batches that it has seen,
+    without training on them. Batches are the data's matter: their order must
+    follow from the epoch, as it does in
     `simclr_keras.data.training_dataset(..., initial_epoch=...)` and, on
-    TensorFlow after `keras.utils.set_random_seed`, in arrays.
+    TensorFlow after `keras.utils.set_random_seed`, in arrays. That dataset
+    does not even read what is passed over if it is given
+    `initial_step=checkpoints.step`.
 
     A checkpoint is written under another name and is on the disk before it has
     its own, so neither a kill nor a power cut leaves half of one. It ends in a
     checksum: a damaged one is never loaded, but the one before it is used, with
     a warning. If one cannot be written, as on a full disk, a warning says so
     and training goes on. It is an ordinary `.weights.h5` file with a few
-    additions, and `model.load_weights` reads it.
+    additions, and `model.load_weights` reads it. Training waits while a copy
+    of the state is made; that is written while training goes on.
 
     Put it **after** callbacks that change the model or the optimizer at the end
     of an epoch, such as `ReduceLROnPlateau`, and after `StopOnNaN`, so that
@@ -47,23 +61,40 @@ class Checkpoints(keras.callbacks.Callback):
     patience of `EarlyStopping`) is not saved.
 
     With several workers the chief writes and all of them restore, so the
-    folder must be one that all of them see. A second run in the same folder is
-    refused while the first one lives.
+    folder must be one that all of them see; a signal to one of them stops all
+    after the same step. A second run in the same folder is refused while the
+    first one lives.
 
     Args:
         path: String, the folder. It is made if it does not exist.
         keep: Positive integer, how many of the last checkpoints to keep.
             Defaults to 2: see `discard_unproven`.
+        every_steps: Positive integer, after how many steps within an epoch to
+            save. None saves at the ends of epochs. Defaults to None.
+        every_minutes: Positive float, after how much time within an epoch to
+            save. None is never. Defaults to None.
+        monitor: String, a name in the logs. The checkpoint after the epoch in
+            which it was best is kept, too. Defaults to None.
+        mode: "min" or "max", which values of `monitor` are best; "auto" is
+            "max" for a name that ends in "accuracy". Defaults to "auto".
+        signals: Sequence of the signals at which to save and stop. They are
+            heard while `fit` runs, in the main thread; a second one takes
+            effect at once. Defaults to SIGINT and SIGTERM.
 
     Attributes:
         history: Dictionary from each name in the logs to a list of floats, as
             in `fit(...).history`, but of the whole run.
+        step: Integer, how many steps of the epoch that `restore` returned are
+            done.
 
     Raises:
-        TypeError: If `keep` is not an integer.
-        ValueError: If `keep` is not positive. From `fit`, if the folder holds
-            checkpoints that were not restored or is that of a running process,
-            or `fit` does not begin at the epoch of the checkpoint.
+        KeyboardInterrupt: From `fit`, after one of `signals`.
+        TypeError: If `keep` or `every_steps` is not an integer, or
+            `every_minutes` is not a number.
+        ValueError: If one of them is not positive, or `mode` is none of the
+            above. From `fit`, if the folder holds checkpoints that were not
+            restored or is that of a running process, or `fit` does not begin
+            at the epoch of the checkpoint.
 
     Example:
         >>> import keras, numpy as np, simclr_keras
@@ -85,44 +116,86 @@ class Checkpoints(keras.callbacks.Callback):
         ...     return checkpoints
         >>> checkpoints = train(epochs=2)
         >>> checkpoints = train(epochs=5)  # three more
-        >>> checkpoints.epochs(), len(checkpoints.history["loss"])
-        ([4, 5], 5)
+        >>> checkpoints.positions(), len(checkpoints.history["loss"])
+        ([(4, 0), (5, 0)], 5)
     """
 
-    def __init__(self, path, keep=2):
+    def __init__(
+        self,
+        path,
+        keep=2,
+        every_steps=None,
+        every_minutes=None,
+        monitor=None,
+        mode="auto",
+        signals=(signal.SIGINT, signal.SIGTERM),
+    ):
         super().__init__()
-        if not isinstance(keep, int) or isinstance(keep, bool):
-            raise TypeError(
-                "`keep` must be an integer. Received: "
-                f"keep={keep!r} of type {type(keep)}."
-            )
-        if keep < 1:
+        _check_positive_integer("keep", keep)
+        if every_steps is not None:
+            _check_positive_integer("every_steps", every_steps)
+        if every_minutes is not None:
+            _check_minutes(every_minutes)
+        if mode not in ("auto", "min", "max"):
             raise ValueError(
-                f"`keep` must be a positive integer. Received: keep={keep}."
+                '`mode` must be "auto", "min" or "max". Received: '
+                f"mode={mode!r}."
             )
         self.path = os.fspath(path)
         self.keep = keep
+        self.every_steps = every_steps
+        self.every_minutes = every_minutes
+        self.monitor = monitor
+        self.mode = mode
+        self.signals = tuple(signals)
         self.history = {}
-        # The model whose state is that after `_epoch` epochs.
-        self._model_at_epoch = None
-        self._epoch = 0
+        self.step = 0
+        # The model whose state is that after `_position`, (epochs, steps).
+        self._model_at_position = None
+        self._position = (0, 0)
         self._is_proven = False
+        self._is_training = False
+        # Of the epoch that was interrupted: metrics, and steps to pass over.
+        self._metrics = None
+        self._steps_done = None
+        self._saved_at = (0, 0.0)  # steps of this epoch, time
+        self._request = StopRequest(self.signals)
+        self._any_worker = bool
+        self._writing = Background()
         self._lock = None
 
-    def epochs(self):
-        """The epochs after which there is a checkpoint, in order.
+    # --- What is there -------------------------------------------------------
+    def positions(self):
+        """Where there is a checkpoint: a list of (epochs, steps), in order.
 
-        0 is the state before the first one.
+        (3, 0) is the state after three epochs, (3, 20) that after 20 steps of
+        the fourth; (0, 0) is that before the first one.
         """
         if not os.path.isdir(self.path):
             return []
         matches = map(_NAME.fullmatch, os.listdir(self.path))
-        return sorted(int(match[1]) for match in matches if match)
+        return sorted((int(m[1]), int(m[2] or 0)) for m in matches if m)
 
-    def file(self, epoch):
-        """The path of the checkpoint after so many epochs."""
-        return os.path.join(self.path, f"epoch_{epoch:05}.weights.h5")
+    def file(self, epoch, step=0):
+        """The path of the checkpoint at a position."""
+        name = f"epoch_{epoch:05}" + (f"_step_{step:06}" if step else "")
+        return os.path.join(self.path, f"{name}.weights.h5")
 
+    def best(self):
+        """The position after the epoch in which `monitor` was best, or None."""
+        values = self.history.get(self.monitor, [])
+        if not values:
+            return None
+        is_max = self.mode == "max" or (
+            self.mode == "auto" and self.monitor.endswith("accuracy")
+        )
+        # Values are one an epoch; those of a validation may be fewer.
+        if len(values) != max(map(len, self.history.values())):
+            return None
+        best = max(values) if is_max else min(values)
+        return values.index(best) + 1, 0
+
+    # --- Resuming ------------------------------------------------------------
     def restore(self, model):
         """Loads the last checkpoint that is whole, if there is one.
 
@@ -131,15 +204,16 @@ class Checkpoints(keras.callbacks.Callback):
 
         Returns:
             Integer, the number of epochs that are done, for `initial_epoch`; 0
-            if there is no checkpoint.
+            if there is no checkpoint. `step` says how many steps of the next
+            epoch are done, too.
 
         Raises:
             ValueError: If there is a checkpoint, and the model is not built
                 or not compiled, or differs from the one that was saved; or if
                 all checkpoints are damaged.
         """
-        epochs = self.epochs()
-        if not epochs:
+        positions = self.positions()
+        if not positions:
             return 0
         if not model.built or getattr(model, "optimizer", None) is None:
             raise ValueError(
@@ -149,35 +223,36 @@ class Checkpoints(keras.callbacks.Callback):
                 "`model.compile(...)`, and `model.build(input_shape)` or the "
                 "model itself on a batch, before it."
             )
-        epoch = self._last_whole(epochs)
-        notes = load_training_state(model, self.file(epoch))
+        position = self._last_whole(positions)
+        notes, self._metrics = load_training_state(model, self.file(*position))
         self.history = notes["history"]
-        self._model_at_epoch, self._epoch = model, epoch
-        return epoch
+        self._model_at_position, self._position = model, position
+        self.step = position[1]
+        return position[0]
 
-    def _last_whole(self, epochs):
-        """The last of these epochs whose checkpoint is whole."""
+    def _last_whole(self, positions):
+        """The last of these positions whose checkpoint is whole."""
         damaged = []
-        for epoch in reversed(epochs):
-            if has_checksum(self.file(epoch)):
+        for position in reversed(positions):
+            if has_checksum(self.file(*position)):
                 break
-            damaged.append(self.file(epoch))
+            damaged.append(self.file(*position))
         expected = (
             "A checkpoint must be whole, as its checksum says. Received: "
             f"{', '.join(map(repr, damaged))}, damaged or not written by "
             "`Checkpoints`. "
         )
-        if len(damaged) == len(epochs):
+        if len(damaged) == len(positions):
             raise ValueError(
                 f"{expected}There is no other one in this folder; put back a "
                 "copy, or begin a new run in another folder."
             )
         if damaged:
             warnings.warn(
-                f"{expected}Training continues from {self.file(epoch)!r}.",
+                f"{expected}Training continues from {self.file(*position)!r}.",
                 stacklevel=user_code.stacklevel(),
             )
-        return epoch
+        return position
 
     def discard_unproven(self):
         """Removes the last checkpoint if no step went well after it.
@@ -187,78 +262,222 @@ class Checkpoints(keras.callbacks.Callback):
         between the two is of no use, and the one before it is the last good
         one. That one is never removed.
         """
-        epochs = self.epochs()
-        if not self._is_proven and len(epochs) > 1:
-            os.remove(self.file(epochs[-1]))
-            self._model_at_epoch = None
+        self._finish_writing()
+        positions = self.positions()
+        if not self._is_proven and len(positions) > 1:
+            os.remove(self.file(*positions[-1]))
+            self._model_at_position = None
+
+    # --- What `fit` calls ----------------------------------------------------
+    def on_train_begin(self, logs=None):
+        self._is_training = True
+        self._request.listen()
+        strategy = distribution.strategy_of(self.model)
+        self._any_worker = distribution.any_worker(strategy)
+
+    def on_train_end(self, logs=None):
+        self._is_training = False
+        self._stop_passing_over()
+        self._finish_writing()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        is_requested = self._request.is_made
+        self._request.end()
+        if is_requested:
+            raise KeyboardInterrupt
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._is_chief() and self._lock is None:
             os.makedirs(self.path, exist_ok=True)
             self._lock = FolderLock(self.path)
-        if self._model_at_epoch is not self.model:
+        if self._model_at_position is not self.model:
             self._start(epoch)
-        elif epoch != self._epoch:
+        elif epoch != self._position[0]:
             raise ValueError(
                 "`fit` must begin where the checkpoint is. Received: "
-                f"initial_epoch={epoch}, and a checkpoint after {self._epoch} "
-                "epochs. Use `fit(initial_epoch=checkpoints.restore(model))`, "
+                f"initial_epoch={epoch}, and a checkpoint after "
+                f"{self._position[0]} epochs. Use "
+                "`fit(initial_epoch=checkpoints.restore(model))`, "
                 "and `epochs` as the total of the whole run."
             )
-
-    def _start(self, epoch):
-        """Saves the state before the first epoch."""
-        if any(self.epochs()):
-            raise ValueError(
-                "`Checkpoints` must have an empty folder for a new run. "
-                f"Received: {self.path!r}, with a checkpoint after epoch "
-                f"{self.epochs()[-1]}. To continue that run, use "
-                "`fit(initial_epoch=checkpoints.restore(model))`; for a new "
-                "one, choose another folder or remove this one."
-            )
-        self.history = {}
-        self._save(epoch)
+        self._stop_passing_over()
+        if self._position[1]:
+            self._pass_over(self._position[1])
+        self._saved_at = (self._position[1], time.monotonic())
 
     def on_train_batch_end(self, batch, logs=None):
+        step = batch + 1
+        if step <= self._position[1]:
+            self._stop_if_requested()  # All of it is saved already.
+            return
         self._is_proven = True
+        self._position = (self._position[0], step)
+        if self._any_worker(self._request.is_made):
+            self._save(is_last=True)
+            self._stop()
+        elif self._is_due(step):
+            self._save()
+        elif not self._writing.is_busy():
+            self._finish_writing()
 
-    def on_train_end(self, logs=None):
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+    def on_test_begin(self, logs=None):
+        # `evaluate` within `fit`, which begins with new metrics.
+        if self._is_training:
+            self._metrics = [
+                ops.convert_to_numpy(v) for v in self.model.metrics_variables
+            ]
+
+    def on_test_batch_end(self, batch, logs=None):
+        if self._is_training and self._any_worker(self._request.is_made):
+            self._save(metrics=self._metrics, is_last=True)
+            self._stop()
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
-        self._save(epoch + 1)
+        self._position = (epoch + 1, 0)
+        self._save()
+
+    # --- How -----------------------------------------------------------------
+    def _start(self, epoch):
+        """Saves the state before the first epoch."""
+        last = max(self.positions(), default=(0, 0))
+        if last > (0, 0):
+            raise ValueError(
+                "`Checkpoints` must have an empty folder for a new run. "
+                f"Received: {self.path!r}, with {self.file(*last)!r}. To "
+                "continue that run, use "
+                "`fit(initial_epoch=checkpoints.restore(model))`; for a new "
+                "one, choose another folder or remove this one."
+            )
+        self.history = {}
+        self._model_at_position, self._position = self.model, (epoch, 0)
+        self._save()
+
+    def _pass_over(self, step):
+        """Brings the epoch that was interrupted to where it was."""
+        variables = self.model.metrics_variables
+        shapes = [tuple(variable.shape) for variable in variables]
+        if shapes != [value.shape for value in self._metrics]:
+            raise ValueError(
+                "The model must have the metrics that it was saved with, to "
+                "continue within an epoch. Received: "
+                f"{self.file(*self._position)!r}, with {len(self._metrics)} "
+                f"variables of metrics, for a model with {len(variables)}."
+            )
+        for variable, value in zip(variables, self._metrics):
+            variable.assign(value)
+        # Before JAX takes the variables' values away.
+        logs = {
+            name: float(ops.convert_to_numpy(value).item())
+            for name, value in self.model.get_metrics_result().items()
+        }
+        self._steps_done = StepsDone(self.model, step, logs)
+
+    def _stop_passing_over(self):
+        if self._steps_done is not None:
+            self._steps_done.end()
+            self._steps_done = None
+
+    def _is_due(self, step):
+        saved_step, saved_time = self._saved_at
+        if self.every_steps and step - saved_step >= self.every_steps:
+            return True
+        minutes = (time.monotonic() - saved_time) / 60
+        return self.every_minutes is not None and minutes >= self.every_minutes
+
+    def _stop_if_requested(self):
+        if self._any_worker(self._request.is_made):
+            self._stop()
+
+    def _stop(self):
+        self._is_training = False
+        self._stop_passing_over()
+        self._request.end()
+        raise KeyboardInterrupt
 
     def _is_chief(self):
         return distribution.is_chief(distribution.strategy_of(self.model))
 
-    def _save(self, epoch):
-        self._model_at_epoch, self._epoch = self.model, epoch
+    def _save(self, metrics=None, is_last=False):
+        """Writes the state at `_position`, the first and the last at once."""
+        self._saved_at = (self._position[1], time.monotonic())
         self._is_proven = False
         if not self._is_chief():
             return
-        partial = os.path.join(self.path, "partial.weights.h5")
+        self._finish_writing()
+        content = training_state(self.model, {"history": self.history}, metrics)
+        position, best = self._position, self.best()
+
+        def write():
+            partial = os.path.join(self.path, "partial.weights.h5")
+            try:
+                with open(partial, "wb") as file:
+                    file.write(content)
+                    file.write(checksum_of(content))
+                replace(partial, self.file(*position))
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    os.remove(partial)
+                raise _NotWrittenError(position, error) from error
+            for old in self.positions()[: -self.keep]:
+                if old != best:
+                    os.remove(self.file(*old))
+
+        self._writing.run(write)
+        if is_last or not self.positions():
+            self._finish_writing()
+
+    def _finish_writing(self):
+        """Waits for what is being written, and warns if that failed."""
         try:
-            content = training_state(self.model, {"history": self.history})
-            with open(partial, "wb") as file:
-                file.write(content)
-                file.write(checksum_of(content))
-            replace(partial, self.file(epoch))
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.remove(partial)
-            if not self.epochs():  # Nothing would ever be there to restore.
-                raise
-            last = self.file(self.epochs()[-1])
+            self._writing.wait()
+        except _NotWrittenError as failure:
+            if not self.positions():  # Nothing would ever be there to restore.
+                raise failure.error from None
+            epoch, step = failure.position
+            place = (
+                f"step {step} of epoch {epoch + 1}"
+                if step
+                else (f"epoch {epoch}")
+            )
+            last = self.file(*self.positions()[-1])
             warnings.warn(
-                f"The checkpoint after epoch {epoch} could not be written: "
-                f"{error}. The last one is {last!r}. Training goes on, and the "
-                "next epoch's is tried again.",
+                f"The checkpoint after {place} could not be written: "
+                f"{failure.error}. The last one is {last!r}. Training goes on, "
+                "and the next one is tried again.",
                 stacklevel=user_code.stacklevel(),
             )
-            return
-        for old in self.epochs()[: -self.keep]:
-            os.remove(self.file(old))
+
+
+class _NotWrittenError(Exception):
+    def __init__(self, position, error):
+        super().__init__(str(error))
+        self.position = position
+        self.error = error
+
+
+def _check_positive_integer(name, value):
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(
+            f"`{name}` must be an integer. Received: "
+            f"{name}={value!r} of type {type(value)}."
+        )
+    if value < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value}."
+        )
+
+
+def _check_minutes(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            "`every_minutes` must be a number. Received: "
+            f"every_minutes={value!r} of type {type(value)}."
+        )
+    if not value > 0:
+        raise ValueError(
+            "`every_minutes` must be positive. Received: "
+            f"every_minutes={value}."
+        )

@@ -1,11 +1,10 @@
 """Ends training between two steps on Ctrl-C."""
 
-import contextlib
 import signal
-import sys
-import threading
 
 import keras
+
+from simclr_keras.callbacks.stop_request import StopRequest
 
 
 class StopOnInterrupt(keras.callbacks.Callback):
@@ -46,68 +45,25 @@ class StopOnInterrupt(keras.callbacks.Callback):
     def __init__(self, signals=(signal.SIGINT, signal.SIGTERM)):
         super().__init__()
         self.signals = tuple(signals)
-        self._is_requested = False
-        self._previous = {}
-        self._loop = None
+        self._request = StopRequest(self.signals)
 
     def on_train_begin(self, logs=None):
-        self._release()
-        self._is_requested = False
-        if threading.current_thread() is not threading.main_thread():
-            return
-        self._loop = _calling_loop(sys._getframe())
-        for number in self.signals:
-            self._previous[number] = signal.signal(number, self._request)
+        self._request.listen()
 
     def on_train_end(self, logs=None):
-        self._release()
-        self._raise_if_requested()
+        self._stop_if_requested()
+        self._request.end()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._raise_if_requested()
+        self._stop_if_requested()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._raise_if_requested()
+        self._stop_if_requested()
 
     def on_test_batch_end(self, batch, logs=None):
-        self._raise_if_requested()  # of the validation in `fit`
+        self._stop_if_requested()  # of the validation in `fit`
 
-    def _raise_if_requested(self):
-        if self._is_requested:
-            self._is_requested = False
+    def _stop_if_requested(self):
+        if self._request.is_made:
+            self._request.end()
             raise KeyboardInterrupt
-
-    def _request(self, number, frame):
-        self._release()
-        if not _is_running(self._loop, frame):
-            # An error has ended `fit`, of which callbacks are not told.
-            signal.raise_signal(number)
-            return
-        self._is_requested = True
-        # Python refuses to print from within a print that was interrupted.
-        with contextlib.suppress(RuntimeError):
-            print("\nStopping after this step ...", flush=True)
-
-    def _release(self):
-        for number, handler in self._previous.items():
-            # None is a handler that was not installed from Python.
-            signal.signal(number, handler or signal.SIG_DFL)
-        self._previous = {}
-
-
-def _calling_loop(frame):
-    """The function that runs the callbacks: `fit`, or a loop like it.
-
-    By what identifies its call, since the frame would keep its data alive.
-    """
-    while frame.f_code.co_name == "on_train_begin":
-        frame = frame.f_back
-    return id(frame), frame.f_code
-
-
-def _is_running(loop, frame):
-    while frame is not None:
-        if (id(frame), frame.f_code) == loop:
-            return True
-        frame = frame.f_back
-    return False

@@ -14,17 +14,20 @@ from simclr_keras import distribution
 GROUP = "simclr_keras"
 
 
-def training_state(model, notes):
+def training_state(model, notes, metrics=None):
     """What a compiled model needs to continue its training exactly.
 
     `model.save_weights` writes the weights and the optimizer with its
     iterations, on which a schedule depends. It leaves out the state of the
-    `keras.random.SeedGenerator`s that layers draw with, such as dropout's.
-    They are added to the same file, which `model.load_weights` still reads.
+    `keras.random.SeedGenerator`s that layers draw with, such as dropout's, and
+    the metrics, which count in the midst of an epoch. They are added to the
+    same file, which `model.load_weights` still reads.
 
     Args:
         model: `keras.Model`, built and compiled.
         notes: Dictionary that JSON can hold, returned when it is loaded.
+        metrics: List of arrays, the values of the metrics' variables. None is
+            what they are. Defaults to None.
 
     Returns:
         Bytes-like, the content of a ".weights.h5" file. In memory: after a
@@ -39,6 +42,10 @@ def training_state(model, notes):
         group["optimizer"] = _encode(_describe(model.optimizer))
         for number, state in enumerate(_random_states(model)):
             group[f"random_states/{number}"] = ops.convert_to_numpy(state)
+        if metrics is None:
+            metrics = map(ops.convert_to_numpy, model.metrics_variables)
+        for number, value in enumerate(metrics):
+            group[f"metrics/{number}"] = value
     return memory.getbuffer()
 
 
@@ -57,12 +64,13 @@ def load_training_state(model, path):
         path: String.
 
     Returns:
-        The notes, a dictionary.
+        The notes, a dictionary, and the values of the metrics' variables, a
+        list of arrays: `fit` sets the metrics back when an epoch begins.
 
     Raises:
         ValueError: If the file is not of such a model.
     """
-    notes, optimizer, random_states = _read(path)
+    notes, optimizer, random_states, metrics = _read(path)
     _build_optimizer(model)
     # Keras only warns if the numbers of variables differ, and cannot tell the
     # momentum of one optimizer from that of another.
@@ -83,7 +91,7 @@ def load_training_state(model, path):
         model.load_weights(path)
         for state, value in zip(states, random_states):
             state.assign(value)
-    return notes
+    return notes, metrics
 
 
 def _build_optimizer(model):
@@ -101,12 +109,17 @@ def _scope(model):
 def _read(path):
     with h5py.File(path) as file:
         group = file[GROUP]
-        states = group.get("random_states", {})
         return (
             _decode(group["notes"][()]),
             _decode(group["optimizer"][()]),
-            [states[str(number)][()] for number in range(len(states))],
+            _arrays(group, "random_states"),
+            _arrays(group, "metrics"),
         )
+
+
+def _arrays(group, name):
+    arrays = group.get(name, {})
+    return [arrays[str(number)][()] for number in range(len(arrays))]
 
 
 def _encode(content):

@@ -14,6 +14,7 @@ def training_dataset(
     shuffle=True,
     seed=0,
     initial_epoch=0,
+    initial_step=0,
     with_labels=False,
     crop=None,
     num_parallel_calls=None,
@@ -59,6 +60,10 @@ def training_dataset(
         shuffle: Boolean; False keeps the stored order in every epoch.
         seed: Integer.
         initial_epoch: Integer, the epoch of the first pass. Defaults to 0.
+        initial_step: Integer, how many batches of the first pass are not read,
+            because `callbacks.Checkpoints` passes over them: its `step`. In
+            their place stand batches of zeros, of NaN for floats. Defaults to
+            0.
         with_labels: Boolean, whether to return (images, labels) instead of
             images.
         crop: The augmentation of the `SimCLRModel` that the dataset is for, a
@@ -85,13 +90,15 @@ def training_dataset(
 
     Raises:
         RuntimeError: If there is a `crop` and Keras does not run on TensorFlow.
-        TypeError: If `images` is not an `ImageSet`, `batch_size`, `seed` or
-            `initial_epoch` is not an integer, or `crop` is not a layer.
+        TypeError: If `images` is not an `ImageSet`, `batch_size`, `seed`,
+            `initial_epoch` or `initial_step` is not an integer, or `crop` is
+            not a layer.
         ValueError: If the batch is larger than the set, or not a multiple of
             the replicas of an `input_context`; if labels are requested where
-            there are none; if `initial_epoch` is negative; or if `crop` does
-            not begin with a `RandomResizedCrop`, or the images are in memory
-            or cannot be in its `value_range`.
+            there are none; if `initial_epoch` is negative, or `initial_step`
+            not one of an epoch's; or if `crop` does not begin with a
+            `RandomResizedCrop`, or the images are in memory or cannot be in
+            its `value_range`.
 
     Example:
         data = simclr_keras.data.load_digits()
@@ -123,7 +130,11 @@ def training_dataset(
             "`data.train`; for arrays, use `from_arrays(...).train`."
         )
     steps_per_epoch = images.steps_per_epoch(batch_size)
-    for name, value in (("seed", seed), ("initial_epoch", initial_epoch)):
+    for name, value in (
+        ("seed", seed),
+        ("initial_epoch", initial_epoch),
+        ("initial_step", initial_step),
+    ):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise TypeError(
                 f"`{name}` must be an integer. Received: {name}={value!r} of "
@@ -134,18 +145,30 @@ def training_dataset(
             "`initial_epoch` must be at least 0. Received: "
             f"initial_epoch={initial_epoch}."
         )
+    if not 0 <= initial_step <= steps_per_epoch:
+        raise ValueError(
+            f"`initial_step` must be from 0 to {steps_per_epoch}, the steps of "
+            f"an epoch. Received: initial_step={initial_step}."
+        )
 
     crops = None if crop is None else CropsWhileDecoding(crop, images)
     num_global = int(batch_size)
 
+    def steps_done(epoch):
+        return tf.where(
+            epoch == initial_epoch, tf.cast(initial_step, "int64"), 0
+        )
+
     def one_epoch(epoch):
         epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
         records = images.records(epoch_seed if shuffle else None)
-        records = records.take(steps_per_epoch * batch_size)
+        records = records.take(steps_per_epoch * num_global)
+        done = steps_done(epoch)
+        records = records.skip(done * num_global)
         if crops is None:
             return records
         steps = tf.data.Dataset.range(
-            epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
+            epoch * steps_per_epoch + done, (epoch + 1) * steps_per_epoch
         )
         # Of all images, not of a worker's share: they are few numbers.
         numbers = steps.map(lambda step: crops.numbers(step, num_global))
@@ -168,6 +191,14 @@ def training_dataset(
         with_labels=with_labels,
         num_parallel_calls=num_parallel_calls,
     )
+    if initial_step:
+        blank = tf.data.Dataset.from_tensors(
+            tf.nest.map_structure(_blank, dataset.element_spec)
+        )
+        blanks = count_passes(initial_epoch).flat_map(
+            lambda epoch: blank.repeat(steps_done(epoch) * replicas_here)
+        )
+        dataset = blanks.concatenate(dataset)
 
     options = tf.data.Options()
     options.deterministic = True
@@ -179,6 +210,12 @@ def training_dataset(
     return dataset.apply(
         tf.data.experimental.assert_cardinality(steps_per_epoch * replicas_here)
     ).with_options(options)
+
+
+def _blank(spec):
+    """A batch that nobody is to see."""
+    value = float("nan") if spec.dtype.is_floating else 0
+    return tf.fill(spec.shape, tf.cast(value, spec.dtype))
 
 
 def count_passes(first):

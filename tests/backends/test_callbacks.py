@@ -42,7 +42,7 @@ def test_all_of_them_in_one_fit(tmp_path):
         epochs=2,
         initial_epoch=checkpoints.restore(model),
     )
-    assert checkpoints.epochs() == [1, 2]
+    assert checkpoints.positions() == [(1, 0), (2, 0)]
     assert history.history["step"] == [4, 8]
     assert history.history["loss"] == checkpoints.history["loss"]
     assert stream.getvalue().count(" left\n") == 2

@@ -30,14 +30,12 @@ class SignalAt(keras.callbacks.Callback):
 
 
 @pytest.fixture(autouse=True)
-def _signals_are_as_before():
-    # A process that was started in the background may ignore it.
-    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
-    numbers = signal.SIGINT, signal.SIGTERM
-    before = [signal.getsignal(number) for number in numbers]
+def _callbacks_give_signals_back(_signals_are_as_before):
+    before = _signals_are_as_before
     yield
-    assert [signal.getsignal(number) for number in numbers] == before
-    signal.signal(signal.SIGINT, ignored)
+    assert [
+        signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+    ] == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
