@@ -330,3 +330,29 @@ def test_errors(kwargs, error, message):
 def test_whole_image_data_is_refused_with_advice():
     with pytest.raises(TypeError, match=r"ImageData.*data\.train"):
         data.training_dataset(data.load_digits(), 8)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_steps_that_are_done_are_not_read(step):
+    images = data.load_digits().train  # 1,347
+    whole, rest = (
+        data.training_dataset(
+            images, 512, seed=3, initial_epoch=1, initial_step=s
+        )
+        for s in (0, step)
+    )
+    assert rest.cardinality() == whole.cardinality() == 2
+    for expected, found in ([list(whole), list(rest)] for _ in range(2)):
+        for k, batch in enumerate(found):
+            blank = k < step
+            np.testing.assert_array_equal(
+                batch, expected[k].numpy() * (not blank)
+            )
+        step = 0  # The next epoch is whole.
+
+
+@pytest.mark.parametrize("step", [-1, 3])
+def test_steps_done_are_of_an_epoch(step):
+    images = data.load_digits().train
+    with pytest.raises(ValueError, match=r"from 0 to 2.*initial_step="):
+        data.training_dataset(images, 512, initial_step=step)
