@@ -348,31 +348,6 @@ def any_replica(condition):
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, count) > 0
 
 
-def any_worker(strategy):
-    """A function that tells all workers alike what holds for one of them.
-
-    Args:
-        strategy: `tf.distribute.Strategy`, or None.
-
-    Returns:
-        Function of a boolean that returns a boolean: whether it is True on one
-        worker or more. All workers must call it equally often.
-    """
-    if tf is None or not is_multi_worker(strategy):
-        return bool
-
-    @tf.function
-    def count(condition):
-        replica = tf.distribute.get_replica_context()
-        return replica.all_reduce(tf.distribute.ReduceOp.SUM, condition)
-
-    def is_any(condition):
-        counts = strategy.run(count, (tf.constant([float(condition)]),))
-        return float(strategy.experimental_local_results(counts)[0][0]) > 0
-
-    return is_any
-
-
 def synchronize_batch_norm(layer):
     """Makes every batch norm in a layer take its statistics over all replicas.
 

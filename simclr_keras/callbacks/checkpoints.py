@@ -61,9 +61,9 @@ class Checkpoints(keras.callbacks.Callback):
     patience of `EarlyStopping`) is not saved.
 
     With several workers the chief writes and all of them restore, so the
-    folder must be one that all of them see; a signal to one of them stops all
-    after the same step. A second run in the same folder is refused while the
-    first one lives.
+    folder must be one that all of them see; they save at the ends of epochs
+    alone, and a signal saves nothing. A second run in the same folder is
+    refused while the first one lives.
 
     Args:
         path: String, the folder. It is made if it does not exist.
@@ -160,7 +160,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._steps_done = None
         self._saved_at = (0, 0.0)  # steps of this epoch, time
         self._request = StopRequest(self.signals)
-        self._any_worker = bool
+        self._is_multi_worker = False
         self._writing = Background()
         self._lock = None
 
@@ -273,7 +273,11 @@ class Checkpoints(keras.callbacks.Callback):
         self._is_training = True
         self._request.listen()
         strategy = distribution.strategy_of(self.model)
-        self._any_worker = distribution.any_worker(strategy)
+        # Metrics of several workers are read by all of them together, where
+        # only the chief writes.
+        self._is_multi_worker = strategy is not None and (
+            distribution.is_multi_worker(strategy)
+        )
 
     def on_train_end(self, logs=None):
         self._is_training = False
@@ -313,24 +317,26 @@ class Checkpoints(keras.callbacks.Callback):
             return
         self._is_proven = True
         self._position = (self._position[0], step)
-        if self._any_worker(self._request.is_made):
-            self._save(is_last=True)
+        if self._request.is_made:
+            if not self._is_multi_worker:
+                self._save(is_last=True)
             self._stop()
-        elif self._is_due(step):
+        elif self._is_due(step) and not self._is_multi_worker:
             self._save()
         elif not self._writing.is_busy():
             self._finish_writing()
 
     def on_test_begin(self, logs=None):
         # `evaluate` within `fit`, which begins with new metrics.
-        if self._is_training:
+        if self._is_training and not self._is_multi_worker:
             self._metrics = [
                 ops.convert_to_numpy(v) for v in self.model.metrics_variables
             ]
 
     def on_test_batch_end(self, batch, logs=None):
-        if self._is_training and self._any_worker(self._request.is_made):
-            self._save(metrics=self._metrics, is_last=True)
+        if self._is_training and self._request.is_made:
+            if not self._is_multi_worker:
+                self._save(metrics=self._metrics, is_last=True)
             self._stop()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -388,7 +394,7 @@ class Checkpoints(keras.callbacks.Callback):
         return self.every_minutes is not None and minutes >= self.every_minutes
 
     def _stop_if_requested(self):
-        if self._any_worker(self._request.is_made):
+        if self._request.is_made:
             self._stop()
 
     def _stop(self):
@@ -407,6 +413,8 @@ class Checkpoints(keras.callbacks.Callback):
         if not self._is_chief():
             return
         self._finish_writing()
+        if self._is_multi_worker:
+            metrics = []
         content = training_state(self.model, {"history": self.history}, metrics)
         position, best = self._position, self.best()
 
