@@ -82,9 +82,26 @@ def bottleneck_block(x, filters, strides, project, options, name):
     return _join(x, shortcut, filters, options, name)
 
 
+# oneDNN, which computes TensorFlow's convolutions on a CPU, writes beyond its
+# memory in the gradient of a 1x1 convolution that has strides and fewer input
+# channels than this: the process crashes, or weights are wrong (oneDNN issue
+# 6035; TensorFlow 2.21).
+_ONEDNN_CHANNELS = 16
+
+
 def conv(x, filters, kernel_size, strides, options, name):
     """Convolution; with strides, padded equally on all sides first."""
     padding = (kernel_size - 1) // 2
+    if kernel_size == 1 and strides > 1 and x.shape[-1] < _ONEDNN_CHANNELS:
+        # The pixels that it would see, which it then sees one by one.
+        x = keras.layers.MaxPooling2D(
+            1,
+            strides,
+            data_format="channels_last",
+            name=f"{name}_subsample",
+            dtype=options.dtype,
+        )(x)
+        strides = 1
     if strides > 1 and padding:
         x = keras.layers.ZeroPadding2D(
             padding,

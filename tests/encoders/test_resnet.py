@@ -648,3 +648,33 @@ def test_synchronized_on_other_backends(monkeypatch):
 def test_wrong_arguments(arguments, error, received):
     with pytest.raises(error, match=re.escape(f"Received: {received}")):
         encoders.ResNet(**arguments)
+
+
+@pytest.mark.parametrize(("depth", "narrow"), [(18, 1 / 16), (50, 1 / 32)])
+def test_narrow_shortcuts_are_not_strided_convolutions(depth, narrow):
+    """Of them oneDNN makes wrong gradients or crashes."""
+    wide, narrow = (
+        encoders.ResNet(
+            depth, width_multiplier=width, stem="cifar", input_shape=(9, 9, 3)
+        )
+        for width in (1, narrow)
+    )
+
+    def strided(encoder):
+        return [
+            layer.input.shape[-1]
+            for layer in encoder.layers
+            if isinstance(layer, keras.layers.Conv2D)
+            and layer.kernel_size == (1, 1)
+            and layer.strides == (2, 2)
+        ]
+
+    assert len(strided(wide)) == 3
+    assert all(channels >= 16 for channels in strided(narrow))
+    assert len(strided(narrow)) < 3
+    assert [w.path for w in narrow.weights] == [w.path for w in wide.weights]
+    # The same pixels.
+    layer = narrow.get_layer("block_group2_block1_shortcut_conv")
+    x = images(2, 9, 9, layer.input.shape[-1])
+    pixels = narrow.get_layer("block_group2_block1_shortcut_conv_subsample")(x)
+    np.testing.assert_array_equal(pixels, x[:, ::2, ::2])
