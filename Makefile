@@ -23,11 +23,13 @@ test: $(VENV)/test$(HERE)
 
 # The components on Keras's other backends, each in an environment of its own.
 test-jax test-torch: test-%: .venv-%/test$(HERE)
-	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest -m "not slow" tests/backends
+	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest -m "not slow" \
+		-n 2 --dist loadfile tests/backends
 
 # Backbones and layers of KerasHub and KerasCV, which bring much with them.
 test-partners: .venv-partners/test$(HERE)
-	.venv-partners/bin/python -m pytest -m "not slow" tests/partners
+	.venv-partners/bin/python -m pytest -m "not slow" \
+		-n 2 --dist loadfile tests/partners
 
 lint: $(VENV)/test$(HERE)
 	$(BIN)/ruff format --check .
