@@ -1,7 +1,5 @@
 """Passes over the steps of an epoch that an earlier run has done."""
 
-import keras
-
 
 class StepsDone:
     """Lets `fit` go through the first steps of an epoch without training.
@@ -44,10 +42,11 @@ class StepsDone:
             self._train = None
 
     def _pass_over(self, *arguments):
-        # JAX: (state, batches); TensorFlow: an iterator; PyTorch: batches.
+        # On JAX there is a state before the data. These are an iterator, or
+        # on PyTorch the batches that were taken from it.
         *state, data = arguments
         try:
-            if keras.backend.backend() == "tensorflow":
+            if hasattr(data, "__next__"):
                 for _ in range(self._model.steps_per_execution):
                     next(data)
         except BaseException:

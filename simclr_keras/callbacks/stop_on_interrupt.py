@@ -13,7 +13,8 @@ class StopOnInterrupt(keras.callbacks.Callback):
     Without it Ctrl-C takes effect anywhere, also while another callback writes
     a file. SIGTERM, by which clusters take a machine back, is handled in the
     same way. A second signal takes effect at once. The epoch that was
-    interrupted does not end, so callbacks save nothing of it.
+    interrupted does not end, so callbacks save nothing of it; `Checkpoints`,
+    which needs no `StopOnInterrupt`, does, and ends `fit` in the same way.
 
     The signals are caught while `fit` runs and only then, however it ends.
     Python allows this in the main thread; in another one the callback does

@@ -3,13 +3,14 @@
     python exact_resume.py begin FOLDER
     python exact_resume.py resume FOLDER
 
-The first trains every model of `MODELS` to the end, and once more up to an
-interruption. The second, a process of its own, resumes what was interrupted.
+The first trains every model of `MODELS` to the end, and once more up to each
+of `ENDS`. The second, a process of its own, resumes what was ended.
 Both write all that the models are at the end, for the test to compare.
 """
 
 import json
 import pathlib
+import signal
 import sys
 
 import keras
@@ -73,11 +74,26 @@ def plain():
 MODELS = {"simclr": simclr, "plain": plain}
 
 
-class InterruptAt(keras.callbacks.Callback):
-    """Ctrl-C in the middle of an epoch."""
+def break_off():
+    """As an error or a kill does, of which `Checkpoints` is not told."""
+    raise KeyboardInterrupt
 
-    def __init__(self, epoch, batch):
+
+def ask_to_stop():
+    """As a machine that is taken back does."""
+    signal.raise_signal(signal.SIGTERM)
+
+
+# How a run ends, and the steps of the epoch that are saved.
+ENDS = {"broken": (break_off, 0), "stopped": (ask_to_stop, 2)}
+
+
+class EndAt(keras.callbacks.Callback):
+    """Ends the run in the middle of an epoch."""
+
+    def __init__(self, end, epoch, batch):
         super().__init__()
+        self.end = end
         self.at = epoch, batch
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -85,7 +101,7 @@ class InterruptAt(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         if (self.epoch, batch) == self.at:
-            raise KeyboardInterrupt
+            self.end()
 
 
 def train(name, folder, *callbacks):
@@ -107,24 +123,27 @@ def train(name, folder, *callbacks):
     )
     arrays = [*model.variables, *model.optimizer.variables]
     arrays = [ops.convert_to_numpy(array) for array in arrays]
-    np.savez(folder / "end.npz", *arrays, done=done)
+    np.savez(folder / "end.npz", *arrays, done=done, steps=checkpoints.step)
     with open(folder / "history.json", "w") as file:
         json.dump(checkpoints.history, file)
 
 
 def main(command, folder):
     for name in MODELS:
-        whole, broken = folder / name / "whole", folder / name / "broken"
         if command == "begin":
-            whole.mkdir(parents=True)
-            broken.mkdir()
-            train(name, whole)
+            (folder / name / "whole").mkdir(parents=True)
+            train(name, folder / name / "whole")
+        for kind, (end, _) in ENDS.items():
+            path = folder / name / kind
+            if command == "resume":
+                train(name, path)
+                continue
+            path.mkdir()
             try:
-                train(name, broken, InterruptAt(epoch=2, batch=1))
+                train(name, path, EndAt(end, epoch=2, batch=1))
             except KeyboardInterrupt:
                 continue
-            raise AssertionError("It was not interrupted.")
-        train(name, broken)
+            raise AssertionError("It was not ended.")
 
 
 if __name__ == "__main__":

@@ -44,12 +44,14 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("kind", exact_resume.ENDS)
 @pytest.mark.parametrize("name", exact_resume.MODELS)
-def test_resumed_it_equals_the_uninterrupted_run(name, runs):
-    whole, broken = runs / name / "whole", runs / name / "broken"
+def test_resumed_it_equals_the_uninterrupted_run(name, kind, runs):
+    whole, broken = runs / name / "whole", runs / name / kind
     expected, found = np.load(whole / "end.npz"), np.load(broken / "end.npz")
     assert (expected["done"], found["done"]) == (0, 2)
-    for key in set(expected) - {"done"}:
+    assert found["steps"] == exact_resume.ENDS[kind][1]
+    for key in set(expected) - {"done", "steps"}:
         np.testing.assert_array_equal(found[key], expected[key], err_msg=key)
     histories = [
         json.loads((folder / "history.json").read_text())

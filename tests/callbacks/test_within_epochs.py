@@ -6,8 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from simclr_keras.callbacks import Checkpoints
+import simclr_keras
+from simclr_keras import augmentation, data
+from simclr_keras.callbacks import Checkpoints, StopOnInterrupt
 from tests.callbacks.small import X, Y, fit, make_model
+from tests.data.pictures import picture
 
 
 def state(model):
@@ -75,3 +78,130 @@ def test_the_best_is_kept(tmp_path):
     fit(make_model(), [checkpoints], epochs=3)
     assert checkpoints.best() == (1, 0)
     assert checkpoints.positions() == [(1, 0), (3, 0)]
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_a_dataset_that_does_not_read_what_is_done(repeats, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for k in range(8):
+        picture(20 + k, 24, seed=k).save(tmp_path / "photos" / f"{k}.png")
+    images = data.load_image_folder(
+        tmp_path / "photos", image_size=16, in_memory=False
+    ).train
+
+    def train(folder, *callbacks):
+        keras.utils.set_random_seed(0)
+        crop = augmentation.RandomResizedCrop(8, 8, seed=1)
+        model = simclr_keras.SimCLRModel(
+            keras.Sequential(
+                [
+                    keras.Input((8, 8, 3)),
+                    keras.layers.Flatten(),
+                    keras.layers.Dense(4),
+                ]
+            ),
+            simclr_keras.ProjectionHead(4),
+            augmentation=crop,
+        )
+        model.compile(simclr_keras.LARS(0.1), jit_compile=False)
+        checkpoints = Checkpoints(tmp_path / folder)
+        done = checkpoints.restore(model)
+        dataset = data.training_dataset(
+            images,
+            2,
+            initial_epoch=done,
+            initial_step=checkpoints.step,
+            crop=crop,
+        )
+        model.fit(
+            dataset.repeat() if repeats else dataset,
+            steps_per_epoch=4 if repeats else None,
+            initial_epoch=done,
+            epochs=3,
+            verbose=0,
+            callbacks=[*callbacks, checkpoints],
+        )
+        return checkpoints, state(model)
+
+    expected, straight = train("straight")
+    with pytest.raises(KeyboardInterrupt):
+        train("broken", SignalAt(1, 1, signal.SIGTERM))
+    positions = Checkpoints(tmp_path / "broken").positions()
+    assert positions == [(1, 0), (1, 2)]
+    found, resumed = train("broken")
+    assert found.step == 2
+    for name, values in expected.history.items():
+        # float32, summed in an order that depends on threads.
+        np.testing.assert_allclose(found.history[name], values, rtol=1e-5)
+    for here, there in zip(resumed, straight, strict=True):
+        np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-6)
+
+
+def test_the_number_of_steps_in_one_execution_must_divide(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            make_model(),
+            [SignalAt(0, 0, signal.SIGTERM), Checkpoints(tmp_path)],
+        )
+    model = make_model()
+    model.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9), "mse", steps_per_execution=2
+    )
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore(model) == 0
+    with pytest.raises(
+        ValueError, match="steps_per_execution=2, after 1 steps"
+    ):
+        fit(model, [checkpoints])
+
+
+def test_two_steps_in_one_execution(tmp_path):
+    def model():
+        made = make_model(dropout=1)
+        made.compile(
+            keras.optimizers.SGD(0.1, momentum=0.9),
+            "mse",
+            steps_per_execution=2,
+        )
+        return made
+
+    straight, again = model(), model()
+    fit(straight, [], epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            model(),
+            [SignalAt(1, 0, signal.SIGTERM), Checkpoints(tmp_path)],
+            epochs=2,
+        )
+    checkpoints = Checkpoints(tmp_path)
+    done = checkpoints.restore(again)
+    assert (done, checkpoints.step) == (1, 2)
+    fit(again, [checkpoints], initial_epoch=done, epochs=2)
+    for here, there in zip(state(again), state(straight), strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+def test_both_callbacks_hear_one_signal(tmp_path):
+    for callbacks in (
+        [StopOnInterrupt(), Checkpoints(tmp_path / "a")],
+        [Checkpoints(tmp_path / "b"), StopOnInterrupt()],
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            fit(make_model(), [SignalAt(0, 1, signal.SIGINT), *callbacks])
+    assert Checkpoints(tmp_path / "b").positions() == [(0, 0), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"every_steps": 0}, ValueError),
+        ({"every_steps": 1.5}, TypeError),
+        ({"every_minutes": 0}, ValueError),
+        ({"every_minutes": float("nan")}, ValueError),
+        ({"every_minutes": "10"}, TypeError),
+        ({"mode": "best"}, ValueError),
+    ],
+)
+def test_wrong_arguments(arguments, error, tmp_path):
+    with pytest.raises(error, match=next(iter(arguments))):
+        Checkpoints(tmp_path, **arguments)

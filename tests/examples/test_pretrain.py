@@ -160,7 +160,7 @@ def test_interrupted_and_resumed_it_equals_the_straight_run(straight, tmp_path):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 130, errors
     assert "--resume" in output
@@ -169,14 +169,21 @@ def test_interrupted_and_resumed_it_equals_the_straight_run(straight, tmp_path):
     # Usable: the encoder of the moment, and a checkpoint that can be read.
     assert len(weights(folder)) == len(weights(straight[0]))
     last = sorted((folder / "checkpoints").iterdir())[-1]
-    assert f"after epoch {int(last.name[6:11])} of 20" in output
+    place = re.search(r"It was saved after (.*)\.", output)[1]
+    found = re.fullmatch(r"epoch_(\d+)(?:_step_(\d+))?.weights.h5", last.name)
+    epoch, step = (int(number or 0) for number in found.groups())
+    assert place == (
+        f"step {step} of epoch {epoch + 1} of 20"
+        if step
+        else f"epoch {epoch} of 20"
+    )
     assert all_finite(last)
     assert not (folder / "results.json").exists()
 
     # The flags of the run need not be repeated.
     code, output, errors = run(f"--run_dir={folder}", "--resume")
     assert code == 0, errors
-    assert f"Resuming after epoch {int(last.name[6:11])} of 20" in output
+    assert f"Resuming after {place}." in output
     for here, there in zip(history(folder), history(straight[0]), strict=True):
         assert {**here, "seconds": 0} == {**there, "seconds": 0}
     for here, there in zip(weights(folder), weights(straight[0]), strict=True):
