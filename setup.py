@@ -37,6 +37,7 @@ setup(
         "h5py>=3.11",  # comes with Keras
         "keras>=3.12",
         "numpy>=2.0",
+        "pillow>=10.1",
         "tensorflow>=2.21",
     ],
     extras_require={
@@ -55,7 +56,6 @@ setup(
             *hub,
             *onnx,
             "build>=1.2",
-            "pillow>=10",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff==0.17.6",

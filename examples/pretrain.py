@@ -79,6 +79,9 @@ def load_data(config):
             channels=config["channels"],
             on_error="skip" if config["skip_unreadable"] else "raise",
             in_memory=in_memory,
+            # A run that is older than the limits goes on with them.
+            max_pixels=config.get("max_pixels", 2**27),
+            max_bytes=config.get("max_bytes", 2**28),
         )
     if config["dataset"] == "digits":
         if crops_while_decoding(config):

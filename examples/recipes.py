@@ -31,6 +31,8 @@ KEYS = {
         "size; otherwise out of images of source_size",
     ),
     "skip_unreadable": (bool, "skip unreadable files of image_folder"),
+    "max_pixels": (int, "pixels of the largest image of a folder"),
+    "max_bytes": (int, "bytes of the largest file of a folder"),
     # Views.
     "image_size": (int, "side of the views, in pixels"),
     "strength": (float, "strength of the color jitter"),
@@ -107,6 +109,8 @@ IMAGENET = {
     "source_size": 256,
     "crop_while_decoding": True,
     "skip_unreadable": False,
+    "max_pixels": 2**27,
+    "max_bytes": 2**28,
     "image_size": 224,
     "strength": 1.0,
     "blur": True,

@@ -3,6 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
+from simclr_keras.data.decoding_by_pillow import MAX_PIXELS, pillow_image
+from simclr_keras.data.lazily import lazily
+from simclr_keras.data.orientation import as_stored, orient, upright
+
 
 def check_image_size(image_size):
     """(height, width) in pixels, from one positive integer or a pair."""
@@ -25,13 +29,14 @@ def check_image_size(image_size):
 _JPEG_MARGIN = 2  # pixels
 
 
-def try_load_image_file(path, image_size, channels):
+def try_load_image_file(path, image_size, channels, max_pixels=MAX_PIXELS):
     """Reads, decodes, crops and resizes an image file, if that is possible.
 
     Args:
         path: String tensor ().
         image_size: Pair of integers (height, width) in pixels.
         channels: 1 or 3.
+        max_pixels: Integer, the largest number of pixels that is decoded.
 
     Returns:
         (is_valid, image): a boolean (), and uint8 (height, width, channels),
@@ -39,44 +44,91 @@ def try_load_image_file(path, image_size, channels):
     """
 
     def load(path):
-        image = decode_image(tf.io.read_file(path), channels)
+        image = decode_photo(tf.io.read_file(path), channels, max_pixels)
         return True, crop_and_resize(image, image_size)
 
     # The try and except of a graph: a failure leaves the first dataset empty,
-    # and the element of the second one takes its place. This costs 0.1 ms per
-    # image; a `tf.py_function` costs two to three times the whole decoding,
-    # because its threads wait for each other.
+    # and the element of the second one takes its place. A `tf.py_function`
+    # costs two to three times the whole decoding, because its threads wait for
+    # each other.
     loaded = tf.data.Dataset.from_tensors(path).map(load).ignore_errors()
     zeros = tf.zeros((*image_size, channels), tf.uint8)
     failed = tf.data.Dataset.from_tensors((False, zeros))
     return loaded.concatenate(failed).take(1).get_single_element()
 
 
-def decode_image(data, channels):
-    """Decodes JPEG, PNG, BMP, or the first frame of a GIF.
+def decode_photo(data, channels, max_pixels=MAX_PIXELS):
+    """Decodes an image of any format, upright.
 
-    The format is detected from the data. Images are converted to `channels`;
-    transparency is dropped; 16 bits are reduced to 8; CMYK is converted. A
-    rotation in the EXIF data is not applied.
+    The format is detected from the data. JPEG and PNG are decoded by
+    TensorFlow, all others by Pillow: TensorFlow's own decoders of them are not
+    safe (of an animated WebP that of 2.21 corrupts the memory). Of an animation
+    it is the first frame. Images are converted to `channels`; transparent
+    pixels become white; 16 bits are reduced to 8; CMYK is converted.
 
     Args:
         data: String tensor (), the content of the file.
         channels: 1 or 3.
+        max_pixels: Integer, the largest number of pixels that is decoded.
 
     Returns:
         uint8 tensor (H, W, channels).
     """
-    image = tf.io.decode_image(data, channels=0, expand_animations=False)
-    image = tf.cond(
-        (tf.strings.substr(data, 0, 2) == "BM") & (tf.shape(image)[-1] == 1),
-        lambda: _look_up_bmp_palette(data, image),
-        lambda: image,
+
+    def jpeg():
+        size = tf.io.extract_jpeg_shape(data)[:2]
+        checked = _once_small(data, size, max_pixels)
+        image = tf.io.decode_jpeg(checked, _of_jpeg(channels))
+        return upright(_with_channels(image, channels), data)
+
+    return tf.cond(
+        tf.io.is_jpeg(data),
+        jpeg,
+        lambda: decode_other(data, channels, max_pixels),
     )
-    return _with_channels(image, channels)
+
+
+def decode_other(data, channels, max_pixels=MAX_PIXELS):
+    """As `decode_photo`, for formats other than JPEG."""
+
+    def png(data):
+        # The size stands in the header.
+        header = tf.strings.substr(data, 0, 24) + b"\0" * 24
+        size = tf.io.decode_raw(
+            tf.strings.substr(header, 16, 8), tf.int32, little_endian=False
+        )
+        image = tf.io.decode_png(_once_small(data, size, max_pixels))
+        has_alpha = tf.shape(image)[-1] % 2 == 0
+        image = tf.cond(has_alpha, lambda: _on_white(image), lambda: image)
+        return _with_channels(image, channels)
+
+    def other(data):
+        return tf.ensure_shape(
+            tf.numpy_function(by_pillow, [data], tf.uint8),
+            (None, None, channels),
+        )
+
+    def by_pillow(data):
+        # Eagerly it comes as an array.
+        data = data.item() if isinstance(data, np.ndarray) else data
+        try:
+            return pillow_image(data, channels, max_pixels)
+        except ValueError:  # An error would be logged, with its traceback.
+            return np.zeros((0, 0, channels), "uint8")
+
+    def decode(data):
+        is_png = tf.strings.substr(data, 0, 4) == b"\x89PNG"
+        image = tf.cond(is_png, lambda: png(data), lambda: other(data))
+        is_there = tf.debugging.assert_positive(
+            tf.size(image), "It cannot be decoded."
+        )
+        return _after(is_there, image)
+
+    return lazily(decode, data)
 
 
 def decode_jpeg_window(data, window, channels):
-    """Decodes a part of a JPEG; otherwise as `decode_image`.
+    """Decodes a part of a JPEG, as it is stored.
 
     Args:
         data: String tensor (), the content of the file.
@@ -86,11 +138,47 @@ def decode_jpeg_window(data, window, channels):
     Returns:
         uint8 tensor (height, width, channels).
     """
-    image = tf.io.decode_and_crop_jpeg(data, window, channels=0)
+    image = tf.io.decode_and_crop_jpeg(data, window, _of_jpeg(channels))
     return _with_channels(image, channels)
 
 
-def decode_boxes(data, channels, draw, decode, decode_window=None):
+def _of_jpeg(channels):
+    # TensorFlow cannot convert CMYK to grayscale; 0 is what there are.
+    return 3 if channels == 3 else 0
+
+
+def _once_small(value, size, max_pixels):
+    """A tensor, once it is known that an image of a size is not too large."""
+    check = tf.debugging.assert_less_equal(
+        tf.reduce_prod(tf.cast(size, tf.int64)),
+        tf.constant(max_pixels, tf.int64),
+        f"It has more pixels than `max_pixels`, {max_pixels:,}.",
+    )
+    return _after(check, value)
+
+
+def _after(check, value):
+    # Eagerly the check is done and None.
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(value)
+
+
+def _on_white(image):
+    """An image (H, W, C + 1), the last channel its opacity, as (H, W, C)."""
+    colors = tf.cast(image[..., :-1], tf.float32)
+    opacity = tf.cast(image[..., -1:], tf.float32) / 255
+    return tf.cast(tf.round(255 + (colors - 255) * opacity), tf.uint8)
+
+
+def decode_boxes(
+    data,
+    channels,
+    draw,
+    decode,
+    decode_window=None,
+    orientation=None,
+    max_pixels=MAX_PIXELS,
+):
     """Decodes an image once, and cuts boxes out of it.
 
     Of a JPEG only the part that holds the boxes is decoded; its pixels are
@@ -105,6 +193,10 @@ def decode_boxes(data, channels, draw, decode, decode_window=None):
         decode: Function from `data` to the whole image (H, W, C).
         decode_window: Function of (data, window) for JPEG, to the part of the
             image in a window, a box. None decodes every image as a whole.
+        orientation: int32 tensor (), as in `orient`: the boxes are those of
+            the upright image. None is that of what is stored. Defaults to
+            None.
+        max_pixels: Integer, the largest JPEG that is decoded.
 
     Returns:
         List of V tensors (height, width, C).
@@ -118,6 +210,10 @@ def decode_boxes(data, channels, draw, decode, decode_window=None):
         window = _around(boxes, size)
         return decode_window(data, window), window[:2]
 
+    def jpeg_size():
+        size = tf.io.extract_jpeg_shape(data)[:2]
+        return _once_small(size, size, max_pixels)
+
     # Drawn at one place, as it is much of the graph: of a JPEG the size is read
     # first, of other formats all.
     if decode_window is None:
@@ -127,22 +223,44 @@ def decode_boxes(data, channels, draw, decode, decode_window=None):
         size, image = tf.cond(
             is_jpeg,
             lambda: (
-                tf.io.extract_jpeg_shape(data)[:2],
+                jpeg_size(),
                 tf.zeros((0, 0, channels), tf.uint8),
             ),
             whole,
         )
+    if orientation is not None:
+        is_turned = orientation != 1
+        size = tf.cond(orientation < 5, lambda: size, lambda: size[::-1])
     boxes = draw(size[0], size[1])
+    if orientation is not None:
+        boxes = tf.cond(
+            is_turned,
+            lambda: tf.ensure_shape(
+                lazily(as_stored, boxes, size, orientation), boxes.shape
+            ),
+            lambda: boxes,
+        )
+        size = tf.cond(orientation < 5, lambda: size, lambda: size[::-1])
     first = tf.zeros((2,), tf.int32)
     if decode_window is not None:
         image, first = tf.cond(is_jpeg, around, lambda: (image, first))
     start, size = boxes[:, :2] - first, boxes[:, 2:]
-    return [
+    cut = [
         image[top : top + height, left : left + width]
         for (top, left), (height, width) in zip(
             map(tf.unstack, tf.unstack(start)),
             map(tf.unstack, tf.unstack(size)),
         )
+    ]
+    if orientation is None:
+        return cut
+    return [
+        tf.cond(
+            is_turned,
+            lambda each=each: lazily(orient, each, orientation),
+            lambda each=each: each,
+        )
+        for each in cut
     ]
 
 
@@ -156,19 +274,21 @@ def _around(boxes, size):
 
 
 def _with_channels(image, channels):
-    """An image (H, W, 1), (H, W, 3) or (H, W, 4) with so many channels."""
+    """An image (H, W, 1) or (H, W, 3) with so many channels."""
+    if image.shape[-1] == channels:
+        return image
     is_color = tf.shape(image)[-1] >= 3
     if channels == 3:
         image = tf.cond(
             is_color,
-            lambda: image[..., :3],
-            lambda: tf.repeat(image[..., :1], 3, axis=-1),
+            lambda: image,
+            lambda: tf.repeat(image, 3, axis=-1),
         )
     else:
         image = tf.cond(
             is_color,
-            lambda: _to_grayscale(image[..., :3]),
-            lambda: image[..., :1],
+            lambda: _to_grayscale(image),
+            lambda: image,
         )
     return tf.ensure_shape(image, (None, None, channels))
 
@@ -196,22 +316,6 @@ def crop_and_resize(image, image_size):
     resized = tf.image.resize(box, image_size, "bicubic", antialias=True)
     # Bicubic overshoots; saturate_cast clips.
     return tf.saturate_cast(tf.round(resized), image.dtype)
-
-
-def _look_up_bmp_palette(data, indices):
-    """Colors of a BMP with a palette, which TensorFlow decodes to indices.
-
-    The header has the offset of the pixels at byte 10 and the length of its
-    second part at byte 14; the palette, 4 bytes (B, G, R, 0) per entry, lies
-    between the two.
-    """
-    pixels = tf.io.decode_raw(tf.strings.substr(data, 10, 4), tf.int32)[0]
-    header = tf.io.decode_raw(tf.strings.substr(data, 14, 4), tf.int32)[0]
-    start = 14 + header
-    length = (pixels - start) // 4 * 4
-    palette = tf.io.decode_raw(tf.strings.substr(data, start, length), tf.uint8)
-    palette = tf.reshape(palette, (-1, 4))[:, 2::-1]
-    return tf.gather(palette, tf.cast(indices[..., 0], tf.int32))
 
 
 def _to_grayscale(image):

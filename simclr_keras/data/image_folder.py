@@ -11,18 +11,22 @@ from simclr_keras.data.arrays import ArrayImageSet, keep_in_memory
 from simclr_keras.data.decoding import (
     check_image_size,
     decode_boxes,
-    decode_image,
     decode_jpeg_window,
+    decode_other,
+    decode_photo,
     try_load_image_file,
 )
+from simclr_keras.data.decoding_by_pillow import MAX_PIXELS, pillow_image
+from simclr_keras.data.image_files import EXTENSIONS, find_images
 from simclr_keras.data.image_set import (
     ImageData,
     ImageSet,
     check_test_fraction,
     split_indices,
 )
+from simclr_keras.data.orientation import orientation_of
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+MAX_BYTES = 2**28  # of a file
 
 
 def load_image_folder(
@@ -36,22 +40,30 @@ def load_image_folder(
     channels=3,
     on_error="raise",
     in_memory=None,
+    max_pixels=MAX_PIXELS,
+    max_bytes=MAX_BYTES,
 ):
-    """Images in a folder: JPEG, PNG, BMP or GIF of any size.
+    """Images in a folder: JPEG, PNG, BMP, GIF, WebP or TIFF of any size.
 
     Images directly in the folder have no labels. Otherwise the first level of
-    folders names the classes, and there may be more levels below. Hidden files
-    and files with other extensions are ignored; the format is detected from
-    the content. Each image is cropped to the largest central box with the
-    aspect of `image_size` and resized to it (bicubic, antialiased), so that
-    images can be batched. Use an `image_size` larger than the views, such as
-    256 for views of 224 pixels, to keep detail for the random crops.
+    folders names the classes, and there may be more levels below. What a file
+    is, is told by its content: a file of any name that begins as an image
+    counts, and one that has an image's extension and is none is unreadable.
+    Hidden files are ignored. HEIC photos need `pip install pillow-heif`. JPEG
+    and PNG are read fastest.
 
-    Grayscale, CMYK, palettes, transparency and 16 bits all become uint8 of
-    `channels` channels; see `decode_image` in `decoding.py`.
+    Each image is cropped to the largest central box with the aspect of
+    `image_size` and resized to it (bicubic, antialiased), so that images can
+    be batched. Use an `image_size` larger than the views, such as 256 for
+    views of 224 pixels, to keep detail for the random crops.
+
+    Grayscale, CMYK, palettes and 16 bits all become uint8 of `channels`
+    channels, transparent pixels white, and photos that a camera has stored
+    sideways upright.
 
     Args:
-        path: Path of a local folder; links are followed.
+        path: Path of a local folder. Links are followed; a file that can be
+            reached in several ways counts once, with a warning.
         image_size: Integer or pair (height, width), in pixels.
         test_path: Path of a second folder with held-out images and the same
             classes, such as the `val` folder of ImageNet. Or None.
@@ -67,6 +79,11 @@ def load_image_folder(
             `ImageData.skipped`.
         in_memory: Boolean, whether to keep the decoded images in memory. None
             is True if they take at most 1 GiB.
+        max_pixels: Positive integer. A larger image is unreadable, since a
+            small file can hold one that takes all memory. Defaults to 2**27,
+            134 megapixels.
+        max_bytes: Positive integer. A larger file is unreadable. Defaults to
+            2**28, 256 MiB.
 
     Returns:
         An `ImageData` of uint8 images (N, height, width, channels), sorted by
@@ -102,15 +119,23 @@ def load_image_folder(
         )
 
     check_test_fraction(test_fraction)
+    for name, value in (("max_pixels", max_pixels), ("max_bytes", max_bytes)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"`{name}` must be a positive integer. Received: "
+                f"{name}={value!r}."
+            )
 
-    options = (image_size, channels, on_error, in_memory)
-    paths, class_names, classes = _list_images("path", path, labels)
-    train, skipped = _open_files(paths, classes, *options)
+    options = (image_size, channels, on_error, in_memory, max_pixels)
+    paths, unreadable = _list_images("path", path, max_bytes)
+    class_names, classes = _classes("path", path, paths, labels)
+    train, skipped = _open_files(paths, unreadable, classes, *options)
     test = None
     if test_path is not None:
-        paths, names, classes = _list_images("test_path", test_path, labels)
+        paths, unreadable = _list_images("test_path", test_path, max_bytes)
+        names, classes = _classes("test_path", test_path, paths, labels)
         classes = _match_classes(class_names, names, classes)
-        test, test_skipped = _open_files(paths, classes, *options)
+        test, test_skipped = _open_files(paths, unreadable, classes, *options)
         skipped += test_skipped
     elif test_fraction:
         train_indices, test_indices = split_indices(
@@ -135,14 +160,18 @@ class FileImageSet(ImageSet):
         labels: Integer array (N,), or None.
         image_size: Pair of integers (height, width) in pixels.
         channels: 1 or 3.
+        max_pixels: Integer, the largest image that is decoded.
     """
 
     can_crop = True
 
-    def __init__(self, paths, labels, image_size, channels):
+    def __init__(
+        self, paths, labels, image_size, channels, max_pixels=MAX_PIXELS
+    ):
         super().__init__(
             len(paths), (*image_size, channels), "uint8", labels is not None
         )
+        self.max_pixels = max_pixels
         self.paths = np.array(paths, dtype=object)
         self._labels = labels
         # `tf.data` runs on the host, also if there is a GPU.
@@ -160,13 +189,15 @@ class FileImageSet(ImageSet):
         """The files at `indices`, an integer array, as a set."""
         labels = None if self._labels is None else self._labels[indices]
         *image_size, channels = self.image_shape
-        return FileImageSet(self.paths[indices], labels, image_size, channels)
+        return FileImageSet(
+            self.paths[indices], labels, image_size, channels, self.max_pixels
+        )
 
     def try_load(self, index):
         """(is_valid, image) of one file."""
         *image_size, channels = self.image_shape
         path = tf.gather(self._path_tensor, index)
-        return try_load_image_file(path, image_size, channels)
+        return try_load_image_file(path, image_size, channels, self.max_pixels)
 
     def load(self, index):
         is_valid, image = self.try_load(index)
@@ -175,7 +206,11 @@ class FileImageSet(ImageSet):
         # the file, but escapes letters that are not ASCII.
         def fail():
             path = tf.gather(self._path_tensor, index)
-            image = tf.numpy_function(_raise_unreadable, [path], tf.uint8)
+            image = tf.numpy_function(
+                lambda path: _raise_unreadable(path, self.max_pixels),
+                [path],
+                tf.uint8,
+            )
             return tf.ensure_shape(image, self.image_shape)
 
         image = tf.cond(is_valid, lambda: image, fail)
@@ -185,18 +220,22 @@ class FileImageSet(ImageSet):
         channels = self.image_shape[-1]
         # Without `try_load`, which would take a quarter of the time: TensorFlow
         # does not name a file that it cannot decode.
+        data = tf.io.read_file(tf.gather(self._path_tensor, index))
+        # Upright as a whole; a JPEG's boxes are turned one by one.
         boxes = decode_boxes(
-            tf.io.read_file(tf.gather(self._path_tensor, index)),
+            data,
             channels,
             draw,
-            lambda data: decode_image(data, channels),
+            lambda data: decode_other(data, channels, self.max_pixels),
             lambda data, window: decode_jpeg_window(data, window, channels),
+            orientation_of(data),
+            self.max_pixels,
         )
         return boxes, tf.gather(self._label_tensor, index)
 
 
-def _list_images(name, path, labels):
-    """The sorted paths below a folder, the class names, each path's class."""
+def _list_images(name, path, max_bytes):
+    """The image files below a folder, and those that cannot be read."""
     path = os.fspath(path)
     if not os.path.exists(path):
         raise FileNotFoundError(
@@ -207,37 +246,29 @@ def _list_images(name, path, labels):
             f"`{name}` must be a folder of images. Received the file: "
             f"{name}={path!r}."
         )
-
-    def fail(error):
-        raise error
-
-    paths = []
-    for folder, subfolders, files in os.walk(path, True, fail, True):
-        real = os.path.realpath(folder)
-        # Sorted; without hidden folders and links that lead back here.
-        subfolders[:] = sorted(
-            subfolder
-            for subfolder in subfolders
-            if not subfolder.startswith(".")
-            and not (real + os.sep).startswith(
-                os.path.realpath(os.path.join(folder, subfolder)) + os.sep
-            )
+    found = find_images(path, max_bytes)
+    if found.repeated:
+        again, first = found.repeated[0]
+        warnings.warn(
+            f"{len(found.repeated)} files or folders below {path!r} can be "
+            f"reached in several ways and count once, such as {again!r}, "
+            f"which is {first!r}.",
+            stacklevel=3,
         )
-        paths += [
-            os.path.join(folder, file)
-            for file in sorted(files)
-            if file.lower().endswith(EXTENSIONS) and not file.startswith(".")
-        ]
-    if not paths:
+    if not found.paths and not found.unreadable:
         raise FileNotFoundError(
             f"`{name}` must contain images ({', '.join(EXTENSIONS)}), directly "
             f"or in folders. Received: {name}={path!r}, which has none."
         )
+    return found.paths, found.unreadable
 
+
+def _classes(name, path, paths, labels):
+    """The names of the classes, and each path's class."""
     parts = [os.path.relpath(file, path).split(os.sep) for file in paths]
     is_nested = [len(part) > 1 for part in parts]
     if labels is None or not any(is_nested):
-        return paths, None, None
+        return None, None
     if not all(is_nested):
         raise ValueError(
             f"`{name}` must contain images either in one folder per class, or "
@@ -248,12 +279,24 @@ def _list_images(name, path, labels):
     class_names = sorted({part[0] for part in parts})
     index = {class_name: i for i, class_name in enumerate(class_names)}
     classes = np.array([index[part[0]] for part in parts], "int64")
-    return paths, tuple(class_names), classes
+    return tuple(class_names), classes
 
 
-def _open_files(paths, labels, image_size, channels, on_error, in_memory):
+def _open_files(
+    paths,
+    unreadable,
+    labels,
+    image_size,
+    channels,
+    on_error,
+    in_memory,
+    max_pixels,
+):
     """The set of these files, and the paths of those that are left out."""
-    files = FileImageSet(paths, labels, image_size, channels)
+    unusable = tuple(unreadable)
+    if unusable and (on_error == "raise" or not paths):
+        raise _unreadable(unusable[0], unreadable[unusable[0]])
+    files = FileImageSet(paths, labels, image_size, channels, max_pixels)
     in_memory = keep_in_memory(files, in_memory)
     if not in_memory and on_error == "raise":
         return files, ()
@@ -278,22 +321,24 @@ def _open_files(paths, labels, image_size, channels, on_error, in_memory):
             images[start:stop] = batch[0]
         if on_error == "raise" and not is_valid[start:stop].all():
             path = files.paths[start:stop][~is_valid[start:stop]][0]
-            raise _unreadable(path)
+            raise _unreadable(path, _reason(path, max_pixels))
         start = stop
 
-    skipped = tuple(files.paths[~is_valid].tolist())
-    if len(skipped) == files.num_images:
+    invalid = files.paths[~is_valid].tolist()
+    skipped = (*unusable, *invalid)
+    if len(invalid) == files.num_images:
         raise ValueError(
             f"None of the {len(skipped)} image files can be read. The first "
-            f"is {skipped[0]!r}: {_reason(skipped[0])}"
+            f"is {invalid[0]!r}: {_reason(invalid[0], max_pixels)}"
         )
     if skipped:
         warnings.warn(
-            f"Left out {len(skipped)} of {files.num_images} image files that "
-            f"cannot be read: {', '.join(skipped[:5])}"
+            f"Left out {len(skipped)} of {files.num_images + len(unusable)} "
+            f"image files that cannot be read: {', '.join(skipped[:5])}"
             f"{', ...' if len(skipped) > 5 else ''}",
             stacklevel=3,
         )
+    if invalid:
         files = files.subset(is_valid)
         images = images[is_valid] if in_memory else images
     if in_memory:
@@ -321,23 +366,30 @@ def _shorten(names):
     return names if names is None or len(names) <= 10 else (*names[:10], "...")
 
 
-def _unreadable(path):
+def _unreadable(path, reason):
     """The error that names an image file and says what is wrong with it."""
     return ValueError(
-        f"Cannot read the image file {path!r}: {_reason(path)} Fix or remove "
+        f"Cannot read the image file {path!r}: {reason} Fix or remove "
         'it, or pass on_error="skip" to leave out such files.'
     )
 
 
-def _reason(path):
-    """TensorFlow's message about a file that it cannot read."""
+def _reason(path, max_pixels):
+    """The message about a file that cannot be read."""
     try:
-        decode_image(tf.io.read_file(os.fsencode(path)), channels=3)
+        data = tf.io.read_file(os.fsencode(path))
+        if data.numpy()[:3] not in (b"\xff\xd8\xff", b"\x89PN"):
+            # Its own errors say more than what comes through TensorFlow.
+            pillow_image(data.numpy(), 3, max_pixels)
+        decode_photo(data, channels=3, max_pixels=max_pixels)
+    except ValueError as error:
+        return str(error)
     except tf.errors.OpError as error:
         message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip()
         return message.rstrip(".") + "."
     return "It cannot be decoded."
 
 
-def _raise_unreadable(path):
-    raise _unreadable(os.fsdecode(path))
+def _raise_unreadable(path, max_pixels):
+    path = os.fsdecode(path)
+    raise _unreadable(path, _reason(path, max_pixels))

@@ -18,8 +18,8 @@ import simclr_keras
 from simclr_keras import augmentation, data
 from simclr_keras.data.decoding import (
     decode_boxes,
-    decode_image,
     decode_jpeg_window,
+    decode_photo,
 )
 from tests.data.pictures import picture
 
@@ -96,7 +96,7 @@ def test_crops_of_files_are_those_of_whole_images(tmp_path, kind, channels):
 
     def whole(label):
         content = tf.io.read_file(str(file_of(path, label)))
-        return decode_image(content, channels)
+        return decode_photo(content, channels)
 
     check(found, whole, crop, lambda step, view: crop.key(2 * step + view))
 
@@ -149,7 +149,7 @@ def test_part_of_a_jpeg_is_that_of_the_whole(
         path, subsampling=subsampling, progressive=progressive
     )
     content = tf.io.read_file(path)
-    whole = decode_image(content, 3).numpy()
+    whole = decode_photo(content, 3).numpy()
     for _ in range(40):
         low = rng.integers(0, (75, 99), (2, 2))
         high = rng.integers(low, (75, 99)) + 1

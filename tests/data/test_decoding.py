@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from simclr_keras.data.decoding import crop_and_resize, decode_image
+from simclr_keras.data.decoding import crop_and_resize, decode_photo
 from tests.data.pictures import picture
 
 
@@ -38,7 +38,7 @@ def encoded(image, kind, **kwargs):
 )
 def test_decoding_equals_pillow(kind, mode, channels):
     content = encoded(picture().convert(mode), kind)
-    got = decode_image(tf.constant(content), channels)
+    got = decode_photo(tf.constant(content), channels)
     image = Image.open(io.BytesIO(content))
     if mode not in ("LA", "1", "L"):
         image = image.convert("RGB")
@@ -55,14 +55,14 @@ def test_decoding_equals_pillow(kind, mode, channels):
 def test_sixteen_bits_become_eight():
     values = np.arange(256, dtype="uint16")[None] * 257
     content = encoded(Image.fromarray(values), "PNG")
-    got = decode_image(tf.constant(content), 1)
+    got = decode_photo(tf.constant(content), 1)
     np.testing.assert_array_equal(got[0, :, 0], np.arange(256))
 
 
 def test_first_frame_of_an_animation():
     frames = [picture(seed=i) for i in range(3)]
     content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    got = decode_image(tf.constant(content), 3)
+    got = decode_photo(tf.constant(content), 3)
     expected = Image.open(io.BytesIO(content)).convert("RGB")
     np.testing.assert_array_equal(got, np.array(expected))
 

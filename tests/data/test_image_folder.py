@@ -118,7 +118,8 @@ def test_links_are_followed_but_not_in_circles(classes, tmp_path_factory):
     linked = tmp_path_factory.mktemp("linked")
     os.symlink(classes / "ant", linked / "ant")
     os.symlink(linked, linked / "loop")
-    source = data.load_image_folder(linked, 8)
+    with pytest.warns(UserWarning, match="1 files or folders .*loop"):
+        source = data.load_image_folder(linked, 8)
     assert source.class_names == ("ant",)
     assert source.train.num_images == 4
 
@@ -179,7 +180,9 @@ def test_unreadable_file_is_named_at_once_in_memory(classes, make):
     assert "{{" not in str(info.value)
 
 
-@pytest.mark.parametrize("make", BROKEN)
+@pytest.mark.parametrize(
+    "make", [each for each in BROKEN if each != dangling_link]
+)
 def test_unreadable_file_is_named_when_met(classes, make):
     path = make(classes / "bee" / "broken")
     train = data.load_image_folder(classes, 8, in_memory=False).train
