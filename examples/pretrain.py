@@ -14,6 +14,7 @@ interrupted. The last thing printed is a table of accuracies on held-out images
 (`report.py`), which is in `results.json` too.
 """
 
+import json
 import os
 import sys
 import time
@@ -24,10 +25,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
+import made_of
 import recipes
 import report
 from absl import app, flags, logging
-from run_folder import RunFolder, in_words, stops_with_advice
+from run_folder import (
+    ResumeParser,
+    RunFolder,
+    in_words,
+    stops_with_advice,
+)
 from strategies import STRATEGIES, Workers, local_copy
 
 import simclr_keras
@@ -37,8 +44,25 @@ from simclr_keras import callbacks, plots
 flags.DEFINE_enum(
     "recipe", "digits", list(recipes.RECIPES), "Where the values come from."
 )
-flags.DEFINE_string("run_dir", None, "Run folder. Default: runs/<recipe>.")
-flags.DEFINE_boolean("resume", False, "Continue the run in the run folder.")
+flags.DEFINE_string(
+    "run_dir",
+    None,
+    "Run folder. Default: runs/<recipe>, or runs/<name of --image_folder>.",
+)
+flags.DEFINE_boolean(
+    "print_config", False, "Print the configuration, and do nothing."
+)
+flags.DEFINE_flag(
+    flags.Flag(
+        ResumeParser(),
+        flags.ArgumentSerializer(),
+        "resume",
+        False,
+        "Continue the run in the run folder; --resume=force also if versions, "
+        "data or configuration have changed.",
+        boolean=True,
+    )
+)
 flags.DEFINE_enum(
     "strategy",
     "none",
@@ -79,9 +103,8 @@ def load_data(config):
             channels=config["channels"],
             on_error="skip" if config["skip_unreadable"] else "raise",
             in_memory=in_memory,
-            # A run that is older than the limits goes on with them.
-            max_pixels=config.get("max_pixels", 2**27),
-            max_bytes=config.get("max_bytes", 2**28),
+            max_pixels=config["max_pixels"],
+            max_bytes=config["max_bytes"],
         )
     if config["dataset"] == "digits":
         if crops_while_decoding(config):
@@ -104,8 +127,7 @@ def load_data(config):
 
 def crops_while_decoding(config):
     """Whether views are cut out of whole images while these are decoded."""
-    # A run that is older than the choice began without.
-    return config.get("crop_while_decoding", False)
+    return config["crop_while_decoding"]
 
 
 def build_model(config, data, epochs):
@@ -218,7 +240,7 @@ def train(model, config, data, folder, epochs, is_chief=True):
     """
     checkpoints = callbacks.Checkpoints(
         folder.file("checkpoints"),
-        every_minutes=config.get("checkpoint_minutes"),
+        every_minutes=config["checkpoint_minutes"],
     )
     history = callbacks.HistoryCSV(folder.file("history.csv"))
     done = checkpoints.restore(model)
@@ -255,8 +277,11 @@ def prepare():
     # First of all: TensorFlow cannot change its devices later.
     workers = Workers(FLAGS.strategy, FLAGS.replicas, FLAGS.tpu)
     values = recipes.flags_set()
+    images = os.path.basename(os.path.abspath(FLAGS.image_folder or ""))
+    name = images if FLAGS.image_folder else FLAGS.recipe
     folder = RunFolder(
-        FLAGS.run_dir or os.path.join("runs", FLAGS.recipe), FLAGS.resume
+        os.path.expanduser(FLAGS.run_dir or os.path.join("runs", name)),
+        bool(FLAGS.resume),
     )
     if FLAGS.resume and not folder.is_resumed:
         print(f"Nothing to resume in {folder.path}; starting a new run.")
@@ -279,16 +304,23 @@ def prepare():
         )
     keras.config.set_dtype_policy(config["mixed_precision"])
     data = load_data(config)
+    now = made_of.describe(config, data)
+    before = folder.read_json(made_of.NAME) if folder.is_resumed else None
+    folder.check_made_of(before or now, now, FLAGS.resume == "force")
     epochs = recipes.count_epochs(
         config, data.train.steps_per_epoch(config["batch_size"])
     )
     with workers.strategy.scope():
         model = build_model(config, data, epochs)
-    return workers, folder, config, data, epochs, model
+    # What it began with stays, but for what has been forced.
+    if before is None or FLAGS.resume == "force":
+        before = now
+    return workers, folder, config, data, epochs, model, before
 
 
-def lead(workers, folder, config, data, epochs, model, started):
+def lead(workers, folder, config, data, epochs, model, began_with, started):
     """Trains, evaluates and writes: what the chief of the workers does."""
+    folder.write_json(made_of.NAME, began_with)
     folder.write_json("config.json", config)
     print(
         f"{data.train.num_images:,} images of {data.name}, {epochs} epochs of "
@@ -360,13 +392,19 @@ def main(argv):
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.ERROR)  # TFDS logs each file that it reads.
     try:
-        workers, folder, config, data, epochs, model = prepare()
+        if FLAGS.print_config:
+            values = recipes.flags_set()
+            config = recipes.resolve(FLAGS.recipe, values)
+            print(json.dumps(config, indent=2))
+            return
+        prepared = prepare()
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         sys.exit(f"Error: {error}")
+    workers, folder, config, data, epochs, model, _ = prepared
     # None writes before all have looked at the run folder.
     workers.wait_for_all()
     if workers.is_chief:
-        lead(workers, folder, config, data, epochs, model, started)
+        lead(*prepared, started)
     else:
         train(model, config, data, folder, epochs, is_chief=False)
     workers.wait_for_all()

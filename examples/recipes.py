@@ -5,6 +5,7 @@ that is set replaces the recipe's value.
 """
 
 import math
+import os
 
 from absl import flags
 
@@ -75,6 +76,11 @@ KEYS = {
         "after each epoch and on Ctrl-C as well",
     ),
     # Evaluation.
+    "check_contents": (
+        bool,
+        "whether a run that is resumed compares what is in the files of "
+        "image_folder, and not their names and sizes alone",
+    ),
     "eval_examples": (
         int,
         "how many images of each set to evaluate on, at most",
@@ -83,15 +89,25 @@ KEYS = {
     "knn_k": (int, "neighbors that vote"),
 }
 
-# Where data lies and how a run is evaluated may change when it is resumed;
-# everything else decides what is learned.
+# Where data lies, how long a run takes and how it is evaluated may change when
+# it is resumed; everything else decides what is learned.
 FREE_TO_CHANGE = (
     "data_dir",
     "checkpoint_minutes",
+    "check_contents",
+    # A longer run; and what is there is compared, wherever it is now.
+    "epochs",
+    "steps",
+    "image_folder",
+    "test_folder",
     "eval_examples",
     "label_draws",
     "knn_k",
 )
+
+PATHS = ("data_dir", "image_folder", "test_folder")
+# What runs did before they could choose.
+OLDER_RUNS = {"crop_while_decoding": False}
 
 # The paper's ResNet-50 on ImageNet (Sections 2.2 and 3), for a TPU or several
 # GPUs. After these 100 epochs the paper reports 64.6 % linear accuracy.
@@ -138,6 +154,7 @@ IMAGENET = {
     "mixed_precision": "mixed_bfloat16",
     "seed": 0,
     "checkpoint_minutes": 10.0,
+    "check_contents": False,
     "eval_examples": 50_000,
     "label_draws": 5,
     "knn_k": 200,
@@ -224,7 +241,17 @@ def define_flags():
         bool: flags.DEFINE_boolean,
     }
     for key, (kind, meaning) in KEYS.items():
-        define[kind](key, None, f"{meaning}. Default: the recipe's.")
+        define[kind](key, None, f"{meaning}. Default: {_defaults(key)}.")
+
+
+def _defaults(key):
+    """The value of each recipe in words, equal ones together."""
+    names = {}
+    for name, recipe in RECIPES.items():
+        names.setdefault(repr(recipe[key]), []).append(name)
+    if len(names) == 1:
+        return next(iter(names))
+    return "; ".join(f"{v} ({', '.join(n)})" for v, n in names.items())
 
 
 def flags_set():
@@ -252,8 +279,22 @@ def resolve(recipe, values, saved=None):
     """
     if {"epochs", "steps"} <= set(values):
         raise ValueError("--epochs and --steps exclude each other.")
+    # A run can be resumed from anywhere.
+    values = {
+        key: os.path.abspath(os.path.expanduser(value))
+        if key in PATHS and value and "://" not in value
+        else value
+        for key, value in values.items()
+    }
     if saved is None:
         return {"recipe": recipe, **RECIPES[recipe], **values}
+    if saved.get("recipe") not in RECIPES:
+        raise ValueError(
+            "The configuration of a run must name a recipe that there is. "
+            f"Received: recipe={saved.get('recipe')!r}."
+        )
+    # A run that is older than a choice.
+    saved = {**RECIPES[saved["recipe"]], **OLDER_RUNS, **saved}
     differing = [
         f"--{key}={value} (the run has {saved.get(key)})"
         for key, value in values.items()
@@ -265,6 +306,8 @@ def resolve(recipe, values, saved=None):
             f"Received: {', '.join(differing)}. Leave these flags out, or "
             "start another run with another --run_dir."
         )
+    if "epochs" in values:
+        values = {**values, "steps": None}
     return {**saved, **values}
 
 

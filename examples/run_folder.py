@@ -6,15 +6,25 @@ import os
 import shlex
 import sys
 
+import made_of
 import tensorflow as tf
+from absl import flags
 
 from simclr_keras.write_aside import replace, write_aside
+
+
+class ResumeParser(flags.BooleanParser):
+    """Of a flag that is a boolean or "force"."""
+
+    def parse(self, argument):
+        return argument if argument == "force" else super().parse(argument)
 
 
 class RunFolder:
     """Where a run keeps what it makes.
 
         config.json        the resolved configuration
+        made_of.json       versions, data and configuration, as it began
         history.csv        a row for each epoch
         checkpoints/       everything to continue from, the last two of them
         tensorboard/       for `tensorboard --logdir`
@@ -57,8 +67,44 @@ class RunFolder:
 
     def read_config(self):
         """The configuration of the run that is there."""
-        with open(self.file("config.json")) as file:
-            return json.load(file)
+        return self.read_json("config.json")
+
+    def read_json(self, name):
+        """What a JSON file of the folder holds, None if there is no file."""
+        if not os.path.exists(self.file(name)):
+            return None
+        try:
+            with open(self.file(name)) as file:
+                content = json.load(file)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.file(name)!r} is damaged: {error}. Put back a copy, or "
+                "start another run with another --run_dir."
+            ) from None
+        if not isinstance(content, dict):
+            raise ValueError(
+                f"{self.file(name)!r} must hold a dictionary. Received: "
+                f"{content!r}."
+            )
+        return content
+
+    def check_made_of(self, before, now, is_forced):
+        """Raises a `ValueError` if a run that is resumed would be another one.
+
+        Args:
+            before, now: As `made_of.describe` gives them.
+            is_forced: Boolean, whether to print what differs and to go on.
+        """
+        found = made_of.differences(before, now)
+        if not found:
+            return
+        lines = "".join(f"\n    {line}" for line in found)
+        if not is_forced:
+            raise ValueError(
+                f"The run in {self.path!r} began with something else:{lines}\n"
+                "Bring that back, or go on all the same with --resume=force."
+            )
+        print(f"Going on, although this differs:{lines}")
 
     def write_json(self, name, content):
         """Writes a JSON file, whole or not at all."""

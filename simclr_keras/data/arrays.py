@@ -5,7 +5,12 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from simclr_keras.data.image_set import ImageData, ImageSet, split_indices
+from simclr_keras.data.image_set import (
+    ImageData,
+    ImageSet,
+    digest,
+    split_indices,
+)
 from simclr_keras.optional_imports import import_optional
 
 VALUE_RANGES = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
@@ -164,6 +169,14 @@ class ArrayImageSet(ImageSet):
 
     def arrays(self):
         return self._images, self._labels
+
+    def fingerprint(self, contents=False):
+        # They are at hand, whatever is asked for.
+        images = np.ascontiguousarray(self._images)
+        return {
+            **super().fingerprint(contents),
+            "images": digest([memoryview(images).cast("B")]),
+        }
 
     def subset(self, indices):
         """The images at `indices`, an integer array, as a set."""

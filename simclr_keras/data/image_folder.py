@@ -22,6 +22,7 @@ from simclr_keras.data.image_set import (
     ImageData,
     ImageSet,
     check_test_fraction,
+    digest,
     split_indices,
 )
 from simclr_keras.data.orientation import orientation_of
@@ -192,6 +193,20 @@ class FileImageSet(ImageSet):
         return FileImageSet(
             self.paths[indices], labels, image_size, channels, self.max_pixels
         )
+
+    def fingerprint(self, contents=False):
+        folder = os.path.commonpath([os.path.dirname(p) for p in self.paths])
+
+        def parts():
+            for path in self.paths:
+                name = os.path.relpath(path, folder)
+                size = os.path.getsize(path)
+                yield os.fsencode(name) + b"\0%d\0" % size
+                if contents:
+                    with open(path, "rb") as file:
+                        yield file.read()
+
+        return {**super().fingerprint(contents), "files": digest(parts())}
 
     def try_load(self, index):
         """(is_valid, image) of one file."""

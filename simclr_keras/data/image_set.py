@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import hashlib
 import math
 
 import numpy as np
@@ -182,6 +183,28 @@ class ImageSet(abc.ABC):
             dataset = records.map(load, calls).batch(batch_size, drop_remainder)
         return dataset.prefetch(tf.data.AUTOTUNE)
 
+    def fingerprint(self, contents=False):
+        """What tells this set from another one, as JSON can hold it.
+
+        For a run that is resumed, which must go on with the same images.
+
+        Args:
+            contents: Boolean, whether to read all images for it. Otherwise
+                their files' names and sizes stand for them, where they are in
+                files. Defaults to False.
+
+        Returns:
+            Dictionary: the number of images, their shape and dtype, and a
+            digest of the labels; subclasses add one of the images.
+        """
+        labels = self.labels
+        return {
+            "num_images": self.num_images,
+            "image_shape": list(self.image_shape),
+            "dtype": self.dtype,
+            "labels": None if labels is None else digest([labels.tobytes()]),
+        }
+
     def check_labels(self, with_labels):
         """Raises a `ValueError` if labels are asked for and there are none."""
         if with_labels and not self.has_labels:
@@ -239,6 +262,14 @@ class ImageData:
     def num_skipped(self):
         """Number of unreadable files that were left out."""
         return len(self.skipped)
+
+
+def digest(parts):
+    """SHA-256 of an iterable of bytes, in hexadecimal digits."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
 
 
 def split_indices(num_images, labels, test_fraction, seed):

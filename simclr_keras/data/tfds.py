@@ -64,8 +64,8 @@ def load_tfds(
 
     Raises:
         ImportError: If tensorflow-datasets is not installed.
-        FileNotFoundError: If the data set is not prepared and `download` is
-            False.
+        FileNotFoundError: If `data_dir` does not exist, or the data set is not
+            prepared and `download` is False.
         RuntimeError: If it is not prepared and the download fails.
         ValueError: If TFDS does not know the data set, there is no such split
             or feature, or the images differ in size and `image_size` is None.
@@ -197,6 +197,16 @@ class RecordImageSet(ImageSet):
         self._resize = resize
         self._shuffle_buffer = shuffle_buffer
 
+    def fingerprint(self, contents=False):
+        return {
+            # The version stands for the images, and for the labels.
+            "name": self._builder.info.full_name,
+            "split": self._split,
+            "num_images": self.num_images,
+            "image_shape": list(self.image_shape),
+            "dtype": self.dtype,
+        }
+
     @functools.cached_property
     def labels(self):
         if not self.has_labels:
@@ -266,6 +276,13 @@ def _prepared_builder(tfds, name, data_dir, download):
     """The builder of a data set on disk, which is downloaded if necessary."""
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
+        # TFDS would make it, and look for the data set on the network.
+        if "://" not in data_dir and not os.path.isdir(data_dir):
+            raise FileNotFoundError(
+                "`data_dir` must be an existing folder. Received: "
+                f"data_dir={data_dir!r}. To download a data set to it, make it "
+                "first."
+            )
     where = data_dir or os.path.expanduser(
         os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     )
