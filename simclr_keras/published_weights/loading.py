@@ -1,5 +1,6 @@
 """Loads published SimCLR weights into the components of this library."""
 
+import operator
 import os
 import re
 import warnings
@@ -52,6 +53,9 @@ def load_published_weights(
     ignore=(),
 ):
     """Loads Google's SimCLR and SimCLRv2 weights from a file.
+
+    Nothing that is in the file is run, and no more memory is taken than it can
+    fill: files may come from anywhere.
 
     Each variable is read by its key, and each key must be used. Keys that are
     missing, left over, damaged or of a wrong shape raise an error that lists
@@ -129,6 +133,10 @@ def load_published_weights(
     }
     given = {k: v for k, v in given.items() if v is not None}
     config, keys = infer_encoder(file, given)
+    if width_multiplier is None:
+        # Of the last group's 3x3 kernels each has these.
+        filters = 512 * config["width_multiplier"]
+        _check_size(file, "encoder", 9 * filters * filters)
     try:
         encoder = ResNet(**config, synchronized=synchronized)
     except ValueError as error:
@@ -142,6 +150,12 @@ def load_published_weights(
         config, keys = infer_head(
             file, features, num_projection_layers, projection_dim
         )
+        if num_projection_layers is None and projection_dim is None:
+            hidden = config["hidden_dim"] or features
+            widths = [features] + [hidden] * (config["num_layers"] - 1)
+            widths.append(config["output_dim"])
+            num_values = sum(map(operator.mul, widths, widths[1:]))
+            _check_size(file, "projection head", num_values)
         head = ProjectionHead(**config, synchronized=synchronized)
         head.build((None, features))
         for layer in head.layers:
@@ -154,6 +168,7 @@ def load_published_weights(
         if num_classes is None:
             shapes = [file.shapes.get(keys[k]) for k in ("bias", "kernel")]
             num_classes = most_common([s[-1] for s in shapes if s]) or 1
+            _check_size(file, "classifier", features * num_classes)
         classifier = keras.layers.Dense(
             num_classes, dtype="float32", name="classifier"
         )
@@ -163,6 +178,24 @@ def load_published_weights(
 
     _assign(file, variables, encoder, given)
     return PublishedWeights(encoder, head, classifier)
+
+
+def _check_size(file, part, num_values):
+    """Raises a `ValueError` before more memory is taken than a file can fill.
+
+    Args:
+        file: `PublishedFile`.
+        part: String, what is about to be made.
+        num_values: Number, how many weights it has, or fewer.
+    """
+    # In float32, or in half of that.
+    if 2 * num_values > file.num_bytes:
+        raise ValueError(
+            f"{file.path!r} must hold all weights of its networks. By its keys "
+            f"and shapes, the {part} has {num_values:,.0f} weights or more. "
+            f"Received: {file.num_bytes:,} bytes of values. The file may be "
+            "damaged, or the arguments are not those of its networks."
+        )
 
 
 def _assign(file, variables, encoder, given):

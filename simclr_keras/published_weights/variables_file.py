@@ -19,6 +19,7 @@ class PublishedFile(NamedTuple):
     shapes: dict  # from key to tuple
     read: Any  # function from the key in the file to a NumPy array
     ignored: tuple = ()  # keys of training state in the file
+    num_bytes: int = 0  # of all values
 
     def has(self, root):
         return any(key.startswith(root) for key in self.keys)
@@ -40,9 +41,14 @@ def open_published(path, ignore):
     path = path.rstrip("/") or path
     if tf.saved_model.contains_saved_model(path):
         file_format, shapes, read = SAVED_MODEL, *_open_saved_model(path)
+        prefix = f"{path}/variables/variables"
     else:
-        path = _checkpoint_prefix(path)
+        prefix = path = _checkpoint_prefix(path)
         file_format, shapes, read = CHECKPOINT, *_open_checkpoint(path)
+    num_bytes = sum(
+        tf.io.gfile.stat(name).length
+        for name in tf.io.gfile.glob(f"{prefix}.data-*")
+    )
 
     names = [key for key in shapes if not any(p.search(key) for p in ignore)]
     is_ignored = functools.partial(published_keys.is_ignored, file_format)
@@ -50,7 +56,9 @@ def open_published(path, ignore):
     ignored = tuple(filter(is_ignored, names))
     keys = published_keys.tidy(file_format, used)
     shapes = {key: tuple(shapes[name]) for key, name in keys.items()}
-    file = PublishedFile(path, file_format, keys, shapes, read, ignored)
+    file = PublishedFile(
+        path, file_format, keys, shapes, read, ignored, num_bytes
+    )
     if not file.has(published_keys.roots(file_format)[0]):
         shown = ", ".join(sorted(used)[:5]) or "none"
         raise ValueError(
@@ -105,37 +113,43 @@ def _open_checkpoint(prefix):
 
 
 def _open_saved_model(path):
-    """Returns shapes by name, and a function that reads a variable."""
-    import tensorflow as tf
+    """Returns shapes by name, and a function that reads a variable.
 
+    The variables' file alone is opened. To load a SavedModel runs what is in
+    it: its initializers may read and write any file.
+    """
+    shapes, read = _open_checkpoint(f"{path}/variables/variables")
     try:
-        module = tf.saved_model.load(path)
+        keys = _keys_of_names(read)
     except Exception as error:  # Damaged files raise many kinds.
+        lost = [k for k in sorted(shapes) if isinstance(try_read(read, k), str)]
         raise ValueError(
             f"The SavedModel {path!r} cannot be read; it may be damaged or "
-            f"incomplete.{_damage(path)} TensorFlow's error: {error}"
+            f"incomplete. It cannot give: {', '.join(lost)}. TensorFlow's "
+            f"error: {error}"
         ) from error
-    variables = {}
-    for v in tf.train.TrackableView(module).descendants():
-        if isinstance(v, tf.Variable):
-            name = v.name
-            while name in variables:  # Reported as left over.
+    return (
+        {name: shapes.get(key, []) for name, key in keys.items()},
+        lambda name: read(keys[name]),
+    )
+
+
+def _keys_of_names(read):
+    """The key of each variable in a file of a SavedModel, by its name."""
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    graph = trackable_object_graph_pb2.TrackableObjectGraph()
+    graph.ParseFromString(read("_CHECKPOINTABLE_OBJECT_GRAPH"))
+    keys = {}
+    for node in graph.nodes:
+        for attribute in node.attributes:
+            if attribute.name != "VARIABLE_VALUE":
+                continue
+            name = f"{attribute.full_name}:0"
+            while name in keys:  # Reported as left over.
                 name += " (again)"
-            variables[name] = v
-    shapes = {name: v.shape.as_list() for name, v in variables.items()}
-    return shapes, lambda name: variables[name].numpy()
-
-
-def _damage(path):
-    """Lists the variables of a SavedModel that cannot be read."""
-    try:
-        shapes, read = _open_checkpoint(f"{path}/variables/variables")
-    except ValueError:
-        return " Its `variables` cannot be opened."
-    keys = [
-        key for key in sorted(shapes) if isinstance(try_read(read, key), str)
-    ]
-    return f" It cannot give: {', '.join(keys)}." if keys else ""
+            keys[name] = attribute.checkpoint_key
+    return keys
 
 
 def try_read(read, key):

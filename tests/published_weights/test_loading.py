@@ -572,6 +572,8 @@ def test_damaged_checkpoints(suffix, damage, tmp_path):
     keys = re.findall(rf"^    (\S+{VALUE}): ", message, re.MULTILINE)
     if suffix == "index":
         assert "cannot be read" in message
+    elif damage == "missing":
+        assert "Received: 0 bytes of values" in message
     elif damage == "overwritten":
         assert 0 < len(keys) < 10
     else:
@@ -587,8 +589,62 @@ def test_damaged_saved_model(tmp_path):
     message = error_of(path)
     assert re.search(rf"It cannot give: .*{VALUE}", message)
     data.write_bytes(content)
-    (tmp_path / "model/saved_model.pb").write_bytes(b"no protocol buffer")
+    (tmp_path / "model/variables/variables.index").write_bytes(b"no index")
     assert "damaged" in error_of(path)
+
+
+def test_nothing_in_a_saved_model_is_run(tmp_path):
+    """An initializer may write any file when a SavedModel is loaded."""
+    network = PublishedNetwork(18)
+    written = tmp_path / "written"
+
+    class Initializer(tf.saved_model.experimental.TrackableResource):
+        def _create_resource(self):
+            return tf.constant(0)
+
+        def _initialize(self):
+            tf.io.write_file(str(written), "hello")
+
+    class Hostile(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = Initializer()
+
+        @tf.function(input_signature=[])
+        def use(self):
+            return self.table.resource_handle
+
+    path = published_network.save_saved_model(network, tmp_path / "model")
+    expected = simclr_keras.load_published_weights(path).encoder.get_weights()
+    hostile = tmp_path / "hostile"
+    tf.saved_model.save(Hostile(), str(hostile))
+    written.unlink(missing_ok=True)
+    tf.saved_model.load(str(hostile))
+    assert written.exists()
+    written.unlink()
+    shutil.copy(hostile / "saved_model.pb", tmp_path / "model/saved_model.pb")
+    found = simclr_keras.load_published_weights(path).encoder.get_weights()
+    assert not written.exists()
+    for here, there in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+@pytest.mark.parametrize("shape", [(0, 8192), (1, 8192), (8192,)])
+def test_a_small_file_takes_little_memory(shape, tmp_path):
+    """A few bytes that say of themselves that they are a wide network."""
+    reader = tf.train.load_checkpoint(
+        str(FIXTURES / "resnet18_cifar" / "checkpoint")
+    )
+    names = [n for n in reader.get_variable_to_shape_map() if VALUE in n]
+    prefix = str(tmp_path / "checkpoint")
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[tf.zeros(shape)] * len(names),
+    )
+    with pytest.raises(ValueError, match=r"has [\d,]+ weights or more"):
+        simclr_keras.load_published_weights(prefix)
 
 
 def test_files_of_other_things(tmp_path):
