@@ -12,8 +12,9 @@ class StopOnNaN(keras.callbacks.Callback):
 
     `keras.callbacks.TerminateOnNaN` ends `fit` as if all had gone well, and
     other callbacks then save weights that are useless. After an error they save
-    nothing. At the end of an epoch the trainable weights are checked too, since
-    the last step can make them NaN after its loss was computed.
+    nothing. At the end of an epoch the weights are checked too, and the moving
+    statistics of batch norm: the last step can make them NaN after its loss was
+    computed.
 
     Put it **before** callbacks that save: callbacks run in their order, so
     those after it only ever see a finite loss and finite weights. What they
@@ -57,8 +58,15 @@ class StopOnNaN(keras.callbacks.Callback):
             self._stop(f"The loss became {float(loss)}")
 
     def on_epoch_end(self, epoch, logs=None):
-        for variable in self.model.trainable_variables:
-            if not np.isfinite(ops.convert_to_numpy(variable)).all():
+        # The moving statistics of batch norm too: they count in inference.
+        for variable in self.model.weights:
+            is_float = "float" in keras.backend.standardize_dtype(
+                variable.dtype
+            )
+            if (
+                is_float
+                and not np.isfinite(ops.convert_to_numpy(variable)).all()
+            ):
                 self._stop(f"The weight {variable.path!r} became NaN or inf")
 
     def _stop(self, what):

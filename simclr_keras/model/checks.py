@@ -338,6 +338,18 @@ def warn_of_scaled_views(value_range):
     )
 
 
+def warn_of_zero_projections():
+    """Warns that the loss cannot compare some of the projections."""
+    warnings.warn(
+        "Some projections are exactly zero. They have no direction to compare, "
+        "so they have no gradient, and the loss stays at log(2N - 1) if all "
+        "are. Look for images of one colour, for a projection head or encoder "
+        "without normalization whose ReLUs are all off, and for a learning "
+        "rate that is too high.",
+        stacklevel=user_code.stacklevel(),
+    )
+
+
 def out_of_range_message(value_range):
     """What to say of images that are NaN or outside the range."""
     return (

@@ -333,6 +333,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         images = ops.concatenate(views, axis=0)  # (VN, H, W, C)
         h = self._encode_and_build(images, training)  # (VN, F)
         z = self.project(h, training)  # (VN, D)
+        self._state.watch.look_at_projections(z)
         return tuple(ops.split(z, len(views))), h, views
 
     def _added_losses(self):

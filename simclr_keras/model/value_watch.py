@@ -8,7 +8,9 @@ from keras import ops
 from simclr_keras.model import checks
 from simclr_keras.model.batch import IMAGE, LABEL, view_names
 
-_OUTSIDE, _ABOVE_ONE, _NO_CLASS, _FLOATS, _VIEWS, _VIEWS_ABOVE_ONE = range(6)
+_OUTSIDE, _ABOVE_ONE, _NO_CLASS, _FLOATS, _VIEWS, _VIEWS_ABOVE_ONE, _ZEROS = (
+    range(7)
+)
 
 
 class ValueWatch:
@@ -29,9 +31,9 @@ class ValueWatch:
         self.num_classes = num_classes
         # Which of the above was seen, as 0 or 1.
         self.seen = keras.Variable(
-            [0.0] * 6, trainable=False, dtype="float32", name="values_seen"
+            [0.0] * 7, trainable=False, dtype="float32", name="values_seen"
         )
-        self.has_warned = False
+        self._warned = set()
         self._depth = 0
 
     def look(self, batch):
@@ -75,7 +77,7 @@ class ValueWatch:
                 0.0 if flag is None else ops.cast(flag, "float32")
                 for flag in (outside, above_one, no_class)
             ]
-            self._note([*found, float(is_float), 0.0, 0.0])
+            self._note([*found, float(is_float), 0.0, 0.0, 0.0])
         return outside, no_class
 
     def _has_no_class(self, labels):
@@ -103,7 +105,16 @@ class ValueWatch:
         if not checks.looks_scaled(self.value_range):
             return
         above_one = ops.cast(_any(view > 1 for view in views), "float32")
-        self._note([0.0] * _VIEWS + [1.0, above_one])
+        self._note([0.0] * _VIEWS + [1.0, above_one, 0.0])
+
+    def look_at_projections(self, projections):
+        """Notes whether some are exactly zero, and so have no direction.
+
+        Args:
+            projections: Tensor (B, D).
+        """
+        is_zero = ops.all(projections == 0, axis=-1)
+        self._note([0.0] * _ZEROS + [ops.cast(ops.any(is_zero), "float32")])
 
     def _note(self, found):
         self.seen.assign(ops.maximum(self.seen, ops.stack(found)))
@@ -145,16 +156,18 @@ class ValueWatch:
         ):
             self.warn_of_scaled_images()
         elif seen[_VIEWS] and not seen[_VIEWS_ABOVE_ONE]:
-            self._warn_once(checks.warn_of_scaled_views)
+            self._warn_once(checks.warn_of_scaled_views, self.value_range)
+        if seen[_ZEROS]:
+            self._warn_once(checks.warn_of_zero_projections)
 
     def warn_of_scaled_images(self):
         """Warns that floats in [0, 1] are all but black in a wider range."""
-        self._warn_once(checks.warn_of_scaled_images)
+        self._warn_once(checks.warn_of_scaled_images, self.value_range)
 
-    def _warn_once(self, warn):
-        if not self.has_warned:
-            self.has_warned = True
-            warn(self.value_range)
+    def _warn_once(self, warn, *arguments):
+        if warn not in self._warned:
+            self._warned.add(warn)
+            warn(*arguments)
 
 
 def _any(conditions):

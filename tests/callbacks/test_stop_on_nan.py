@@ -71,3 +71,22 @@ def test_nothing_is_saved_after_the_last_step_spoilt_the_weights():
 def test_infinity_counts_too():
     with pytest.raises(FloatingPointError, match="loss became inf"):
         fit(make_model(0.0), np.full((8, 2), 1e30))
+
+
+def test_moving_statistics_count_too():
+    model = keras.Sequential(
+        [keras.Input((2,)), keras.layers.BatchNormalization()]
+    )
+    model.compile("sgd", "mse")
+
+    def spoil(epoch, logs=None):
+        model.layers[-1].moving_variance.assign([np.inf, 1.0])
+
+    spoils = keras.callbacks.LambdaCallback(on_epoch_end=spoil)
+    with pytest.raises(FloatingPointError, match="moving_variance"):
+        model.fit(
+            np.ones((4, 2)),
+            np.ones((4, 2)),
+            verbose=0,
+            callbacks=[spoils, simclr_keras.callbacks.StopOnNaN()],
+        )

@@ -115,3 +115,35 @@ def test_runs_are_told_of_one_by_one():
             watch.tell()
         with pytest.raises(ValueError, match=OUTSIDE):
             watch.tell()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_zero_projections_are_told_once(compiled):
+    watch = ValueWatch((0, 255))
+    look = watch.look_at_projections
+    look = tf.function(look, jit_compile=True) if compiled else look
+    look(tf.constant([[0.0, 1e-30], [1.0, 0.0]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        watch.tell()
+        look(tf.constant([[1.0, 0.0], [0.0, -0.0]]))
+        with pytest.warns(UserWarning, match="exactly zero"):
+            watch.tell()
+        watch.tell()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"micro_batch_size": 2}])
+def test_fit_tells_of_zero_projections(arguments):
+    import simclr_keras
+
+    model = simclr_keras.SimCLRModel(
+        keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)]),
+        keras.Sequential([keras.layers.Dense(4, use_bias=False)]),
+        augmentation=keras.layers.Identity(),
+    )
+    model.compile("sgd", simclr_keras.NTXentLoss(), **arguments)
+    black = np.zeros((4, 8, 8, 3), "uint8")
+    with pytest.warns(UserWarning, match="projections are exactly zero") as w:
+        model.fit(black, batch_size=4, verbose=0)
+    told = [each for each in w if "exactly zero" in str(each.message)]
+    assert [each.filename for each in told] == [__file__]
