@@ -121,6 +121,16 @@ class Augmentation(abc.ABC):
         """The shape of the views of images of such a shape."""
         return tuple(input_shape)
 
+    def description(self):
+        """What `apply` follows from, besides its arguments.
+
+        Returns:
+            A structure that JSON can hold, equal for two augmentations if, and
+            only if, they make the same views of the same images, index and
+            key; None if that is not known.
+        """
+        return
+
 
 def as_augmentation(layer):
     """Brings a layer under the contract of `Augmentation`.
@@ -197,6 +207,10 @@ class _Composition(Augmentation):
     @property
     def jit_compile(self):
         return all(step.jit_compile for step in self.steps)
+
+    def description(self):
+        steps = [step.description() for step in self.steps]
+        return None if None in steps else steps
 
     def next_key(self):
         return self._keys([step.next_key() for step in self.steps])
@@ -321,6 +335,10 @@ class AfterCrop(Augmentation):
     @property
     def jit_compile(self):
         return self.augmentation.jit_compile
+
+    def description(self):
+        description = self.augmentation.description()
+        return None if description is None else ["after crop", description]
 
     def next_key(self):
         return self.augmentation.next_key()

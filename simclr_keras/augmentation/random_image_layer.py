@@ -181,6 +181,22 @@ class RandomImageLayer(Augmentation, keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
+    def description(self):
+        # A class of somebody else's may hold more than it says.
+        module = type(self).__module__
+        if not module.startswith("simclr_keras.augmentation."):
+            return None
+        config = self.get_config()
+        # Which key comes next depends on the seed, and no view on the name.
+        for name in ("name", "seed", "trainable"):
+            config.pop(name, None)
+        parts = {
+            name: value.description()
+            for name, value in vars(self).items()
+            if isinstance(value, RandomImageLayer)
+        }
+        return [module, type(self).__name__, config, parts]
+
     def save_own_variables(self, store):
         # Keras leaves the state of generators out of its files; with it a
         # resumed run draws what the uninterrupted one would have drawn.

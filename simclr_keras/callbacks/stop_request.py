@@ -35,14 +35,21 @@ class StopRequest:
             return
         self._loop = _calling_loop(sys._getframe())
         for number in self.signals:
-            owner = _owner(number)
-            while owner is not None and owner._loop != self._loop:
-                owner.end()  # It is that of a `fit` which an error has ended.
-                owner = _owner(number)
-            if owner is None:
-                self._previous[number] = signal.signal(number, self._note)
-            else:
+            self._listen_to(number)
+
+    def _listen_to(self, number):
+        ended = []
+        owner = _owner(number)
+        while owner is not None and owner not in ended:
+            if owner._previous and owner._loop == self._loop:
                 self._others.append(owner)
+                return
+            owner.end()  # It is that of a `fit` which an error has ended.
+            ended.append(owner)
+            owner = _owner(number)
+        previous = signal.signal(number, self._note)
+        # Somebody has brought back what had been given back before.
+        self._previous[number] = _default(number) if owner else previous
 
     def end(self):
         """Forgets what was heard; signals act as they did before."""
@@ -55,6 +62,8 @@ class StopRequest:
         self._release()
         if not _is_running(self._loop, frame):
             # An error has ended `fit`, of which callbacks are not told.
+            if _owner(number) is self:
+                signal.signal(number, _default(number))
             signal.raise_signal(number)
             return
         self._is_made = True
@@ -73,6 +82,12 @@ def _owner(number):
     """The `StopRequest` that a signal goes to, or None."""
     owner = getattr(signal.getsignal(number), "__self__", None)
     return owner if isinstance(owner, StopRequest) else None
+
+
+def _default(number):
+    """What Python does at a signal by itself."""
+    is_interrupt = number == signal.SIGINT
+    return signal.default_int_handler if is_interrupt else signal.SIG_DFL
 
 
 def _calling_loop(frame):

@@ -11,6 +11,7 @@ from keras import ops
 from simclr_keras import distribution, keras_private
 from simclr_keras.model import checks
 from simclr_keras.model.batch import images_of
+from simclr_keras.model.compiled_views import compiled
 from simclr_keras.model.gradient_caching import CachesGradients
 
 
@@ -121,13 +122,8 @@ class TensorFlowStep(
         # not hold variables, which belong to one replica.
         if key is None:
             key = augmentation.next_key()
-        compiled = self.compiled_augmentations.get(augmentation)
-        if compiled is None:
-            compiled = tf.function(
-                augmentation.apply, jit_compile=True, autograph=False
-            )
-            self.compiled_augmentations[augmentation] = compiled
-        views = compiled(images, index, key)
+        apply = compiled(augmentation, self.compiled_augmentations)
+        views = apply(images, index, key)
         shape = augmentation.compute_output_shape(tuple(images.shape))
         return tf.ensure_shape(views, shape)
 

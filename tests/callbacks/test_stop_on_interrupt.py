@@ -124,3 +124,21 @@ def test_another_thread_trains_without_it():
     thread.start()
     thread.join()
     assert len(losses) == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_handler_that_somebody_brings_back(times):
+    """As a context does that sets signals back to what they were inside it."""
+    model = make_model(keras.optimizers.SGD(float("inf")))
+    with pytest.raises(FloatingPointError):
+        fit(model, [StopOnInterrupt([signal.SIGINT]), StopOnNaN()])
+    stale = signal.getsignal(signal.SIGINT)
+    fit(make_model(), [StopOnInterrupt([signal.SIGINT])])
+    for _ in range(times):
+        signal.signal(signal.SIGINT, stale)
+        fit(make_model(), [StopOnInterrupt([signal.SIGINT])])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, stale)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
