@@ -224,7 +224,9 @@ class Checkpoints(keras.callbacks.Callback):
                 "model itself on a batch, before it."
             )
         position = self._last_whole(positions)
-        notes, self._metrics = load_training_state(model, self.file(*position))
+        notes, metrics = load_training_state(model, self.file(*position))
+        # At the beginning of an epoch there is nothing in them.
+        self._metrics = metrics if position[1] else None
         self.history = notes["history"]
         self._model_at_position, self._position = model, position
         self.step = position[1]
@@ -319,6 +321,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._position = (self._position[0], step)
         if self._request.is_made:
             if not self._is_multi_worker:
+                self._keep_metrics()
                 self._save(is_last=True)
             self._stop()
         elif self._is_due(step) and not self._is_multi_worker:
@@ -329,20 +332,19 @@ class Checkpoints(keras.callbacks.Callback):
     def on_test_begin(self, logs=None):
         # `evaluate` within `fit`, which begins with new metrics.
         if self._is_training and not self._is_multi_worker:
-            self._metrics = [
-                ops.convert_to_numpy(v) for v in self.model.metrics_variables
-            ]
+            self._keep_metrics()
 
     def on_test_batch_end(self, batch, logs=None):
         if self._is_training and self._request.is_made:
             if not self._is_multi_worker:
-                self._save(metrics=self._metrics, is_last=True)
+                self._save(is_last=True)
             self._stop()
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self._position = (epoch + 1, 0)
+        self._metrics = None
         self._save()
 
     # --- How -----------------------------------------------------------------
@@ -363,6 +365,23 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _pass_over(self, step):
         """Brings the epoch that was interrupted to where it was."""
+        self._set_metrics()
+        # Before JAX takes the variables' values away.
+        logs = {
+            name: float(ops.convert_to_numpy(value).item())
+            for name, value in self.model.get_metrics_result().items()
+        }
+        self._steps_done = StepsDone(self.model, step, logs)
+
+    def _keep_metrics(self):
+        self._metrics = [
+            ops.convert_to_numpy(v) for v in self.model.metrics_variables
+        ]
+
+    def _set_metrics(self):
+        """Sets the metrics to what they were in the midst of the epoch."""
+        if self._metrics is None:  # An error has ended it.
+            return
         variables = self.model.metrics_variables
         shapes = [tuple(variable.shape) for variable in variables]
         if shapes != [value.shape for value in self._metrics]:
@@ -374,12 +393,7 @@ class Checkpoints(keras.callbacks.Callback):
             )
         for variable, value in zip(variables, self._metrics):
             variable.assign(value)
-        # Before JAX takes the variables' values away.
-        logs = {
-            name: float(ops.convert_to_numpy(value).item())
-            for name, value in self.model.get_metrics_result().items()
-        }
-        self._steps_done = StepsDone(self.model, step, logs)
+        self._metrics = None
 
     def _stop_passing_over(self):
         if self._steps_done is not None:
@@ -406,15 +420,14 @@ class Checkpoints(keras.callbacks.Callback):
     def _is_chief(self):
         return distribution.is_chief(distribution.strategy_of(self.model))
 
-    def _save(self, metrics=None, is_last=False):
+    def _save(self, is_last=False):
         """Writes the state at `_position`, the first and the last at once."""
         self._saved_at = (self._position[1], time.monotonic())
         self._is_proven = False
         if not self._is_chief():
             return
         self._finish_writing()
-        if self._is_multi_worker:
-            metrics = []
+        metrics = [] if self._is_multi_worker else self._metrics
         content = training_state(self.model, {"history": self.history}, metrics)
         position, best = self._position, self.best()
 

@@ -205,3 +205,56 @@ def test_both_callbacks_hear_one_signal(tmp_path):
 def test_wrong_arguments(arguments, error, tmp_path):
     with pytest.raises(error, match=next(iter(arguments))):
         Checkpoints(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_the_same_model_goes_on_in_the_same_process(asks, tmp_path):
+    """As in a notebook whose cell is stopped, or fails, and is run again."""
+    straight, model = make_model(dropout=1), make_model(dropout=1)
+    expected = fit(straight, [], epochs=3).history["loss"]
+    checkpoints = Checkpoints(tmp_path)
+
+    def fail(batch, logs=None):
+        raise KeyboardInterrupt
+
+    if asks:
+        ends = SignalAt(1, 1, signal.SIGINT)
+    else:
+        ends = SignalAt(9, 9, signal.SIGINT)
+        fails_at = 5  # The second step of the second epoch has begun.
+        count = []
+        ends.on_train_batch_begin = lambda batch, logs=None: (
+            count.append(batch),
+            len(count) > fails_at and fail(batch),
+        )
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [ends, checkpoints], epochs=3)
+    fit(model, [checkpoints], initial_epoch=1, epochs=3)
+    found = checkpoints.history["loss"]
+    if asks:
+        assert found == expected
+    else:
+        assert found[0] == expected[0]
+        assert found[2] == expected[2]
+    for here, there in zip(state(model), state(straight), strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+def test_stopped_again_and_again(tmp_path):
+    straight = make_model(dropout=1)
+    expected = fit(straight, [], epochs=3).history["loss"]
+    for at in ((0, 1), (0, 3), (1, 0), (1, 2), (2, 2), (9, 9)):
+        model, checkpoints = make_model(dropout=1), Checkpoints(tmp_path)
+        done = checkpoints.restore(model)
+        try:
+            fit(
+                model,
+                [SignalAt(*at, signal.SIGTERM), checkpoints],
+                initial_epoch=done,
+                epochs=3,
+            )
+        except KeyboardInterrupt:
+            assert Checkpoints(tmp_path).positions()[-1] == (at[0], at[1] + 1)
+    assert checkpoints.history["loss"] == expected
+    for here, there in zip(state(model), state(straight), strict=True):
+        np.testing.assert_array_equal(here, there)
