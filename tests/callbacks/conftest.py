@@ -1,18 +1,19 @@
-"""Each test leaves the signals as it found them, also after an error."""
+"""Each test begins with Python's own handlers of signals."""
 
 import signal
 
 import pytest
 
-_NUMBERS = signal.SIGINT, signal.SIGTERM
+_DEFAULTS = {
+    # A process that was started in the background may ignore it.
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
 
 
 @pytest.fixture(autouse=True)
-def _signals_are_as_before():
-    # A process that was started in the background may ignore it.
-    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
-    before = [signal.getsignal(number) for number in _NUMBERS]
-    yield before
-    for number, handler in zip(_NUMBERS, before):
+def _signals_act_by_default():
+    found = {n: signal.signal(n, each) for n, each in _DEFAULTS.items()}
+    yield list(_DEFAULTS.values())
+    for number, handler in found.items():
         signal.signal(number, handler)
-    signal.signal(signal.SIGINT, ignored)

@@ -30,8 +30,8 @@ class SignalAt(keras.callbacks.Callback):
 
 
 @pytest.fixture(autouse=True)
-def _callbacks_give_signals_back(_signals_are_as_before):
-    before = _signals_are_as_before
+def _callbacks_give_signals_back(_signals_act_by_default):
+    before = _signals_act_by_default
     yield
     assert [
         signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
