@@ -14,13 +14,13 @@ from simclr_keras.losses.tiled_nt_xent import (
     tiled_log_sums,
 )
 
-# What "auto" does: up to so many images the dense form, then blocks of so many
-# rows and columns. Without XLA blocks were the faster ones from 256 images on
-# (0.8 of the time at 512, 0.4 at 8192, on two cores), but the dense form of 512
-# takes 4 MiB and can be differentiated twice. XLA's loops leave processors
-# idle: there the dense form was twice as fast at 4096, for half a GiB.
-_MOST_DENSE_IMAGES = 512
-_MOST_DENSE_IMAGES_IN_XLA = 4096
+# What "auto" does: up to so many images one block, then blocks of so many rows
+# and columns. One block takes two products of all pairs and half of the memory
+# where the dense form, differentiated by the backend, takes three: 0.65 of its
+# time at 256 and 512 images on two cores. XLA's loops leave processors idle:
+# there one block was faster than many up to 4096, for half a GiB.
+_MOST_IMAGES_IN_A_BLOCK = 512
+_MOST_IMAGES_IN_A_BLOCK_IN_XLA = 4096
 _BLOCK_SIZE = 512
 
 
@@ -51,11 +51,12 @@ class NTXentLoss(ContrastiveLoss):
         name: Name of the loss.
         dtype: Of the computation. Defaults to `keras.config.floatx()`, float32
             under mixed precision too.
-        block_size: None for the dense form, a positive integer for blocks of
-            at most so many rows and columns, or "auto": the dense form for at
-            most 512 images (4,096 where XLA compiles the loss, as on JAX),
-            blocks of 512 for more or for an unknown number. Defaults to
-            "auto".
+        block_size: None for the dense form, which can be differentiated
+            twice; a positive integer for blocks of at most so many rows and
+            columns; or "auto": one block for at most 512 images (4,096 where
+            XLA compiles the loss, as on JAX; the dense form if there are
+            several replicas), blocks of 512 for more or for an unknown number.
+            Defaults to "auto".
         decoupled: Whether the positive pair is left out of the denominator,
             so that it does not damp its own gradient, which helps with small
             batches. Defaults to False.
@@ -183,10 +184,13 @@ def _best_block_size(num_images):
     """What "auto" stands for with so many images on this replica, or None."""
     if not isinstance(num_images, int):
         return _BLOCK_SIZE
-    num_images = num_images * distribution.num_replicas()
+    num_replicas = distribution.num_replicas()
     is_xla = keras.backend.backend() == "jax" or keras_private.in_xla()
-    most = _MOST_DENSE_IMAGES_IN_XLA if is_xla else _MOST_DENSE_IMAGES
-    return None if num_images <= most else _BLOCK_SIZE
+    most = _MOST_IMAGES_IN_A_BLOCK_IN_XLA if is_xla else _MOST_IMAGES_IN_A_BLOCK
+    if num_images * num_replicas > most:
+        return _BLOCK_SIZE
+    # Blocks are square: rows of one replica would be padded to those of all.
+    return 2 * num_images if num_replicas == 1 else None
 
 
 def _check_block_size(block_size):

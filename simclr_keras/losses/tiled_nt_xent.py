@@ -29,7 +29,7 @@ of 2N x D.
 import keras
 from keras import ops
 
-from simclr_keras import distribution
+from simclr_keras import distribution, keras_private
 
 # Stands for minus infinity in a softmax: finite, so that no NaN can come of
 # it, and below every similarity over every sensible temperature.
@@ -211,12 +211,21 @@ class _Tiles:
         num_rows = ops.shape(self.rows)[0]
         dtype = self.rows.dtype
         zeros = ops.full((self.size, *shape), zero, dtype=dtype)
-        if self.is_symmetric and isinstance(num_rows, int) and num_rows == 1:
+        if not self.is_symmetric:
+            num_columns = ops.shape(self.columns)[0]
+            return _reduce(of_block, add, zeros, num_rows, num_columns)
+
+        def of_one_block():
             return of_block(0, 0)[0][None]
-        if self.is_symmetric:
+
+        def of_many_blocks():
             return _reduce_symmetric(of_block, add, zeros, num_rows)
-        num_columns = ops.shape(self.columns)[0]
-        return _reduce(of_block, add, zeros, num_rows, num_columns)
+
+        if isinstance(num_rows, int):
+            return of_one_block() if num_rows == 1 else of_many_blocks()
+        if keras_private.in_xla():  # Wants to know sizes within a branch.
+            return of_many_blocks()
+        return ops.cond(num_rows == 1, of_one_block, of_many_blocks)
 
 
 def _reduce_symmetric(of_block, add, zeros, num_blocks):

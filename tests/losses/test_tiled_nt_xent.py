@@ -193,25 +193,41 @@ def test_half_precision_is_computed_in_float32():
     np.testing.assert_allclose(result, expected[0].mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("num_replicas", [1, 2])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_auto_is_dense_for_few_images(jit_compile):
-    names = ("_dense", "_tiled")
+def test_auto(jit_compile, num_replicas):
     most = 4096 if jit_compile else 512
-    for num_images, called in (
-        (most, "_dense"),
-        (most + 1, "_tiled"),
-        (None, "_tiled"),
-    ):
-        with mock.patch.multiple(
-            nt_xent, **dict.fromkeys(names, mock.DEFAULT)
-        ) as calls:
-            views = tf.TensorSpec((num_images, DIM))
-            for each in calls.values():
-                each.side_effect = lambda z_i, *_: z_i[:, 0]
+    few = most // num_replicas
+    expected = {few: 2 * few if num_replicas == 1 else None}
+    expected |= {few + 1: 512, None: 512}
+    taken = {}
+
+    def of_images(num_images):
+        def dense(z_i, *_):
+            taken[num_images] = None
+            return z_i[:, 0]
+
+        def tiled(z_i, z_j, temperature, block_size, decoupled):
+            taken[num_images] = block_size
+            return z_i[:, 0]
+
+        views = tf.TensorSpec((num_images, DIM))
+        with (
+            mock.patch.object(nt_xent, "_dense", dense),
+            mock.patch.object(nt_xent, "_tiled", tiled),
+            mock.patch.object(
+                nt_xent.distribution,
+                "num_replicas",
+                return_value=num_replicas,
+            ),
+        ):
             tf.function(
                 NTXentLoss(), jit_compile=jit_compile
             ).get_concrete_function(views, views)
-        assert [n for n in names if calls[n].called] == [called]
+
+    for num_images in expected:
+        of_images(num_images)
+    assert taken == expected
 
 
 def test_configuration():
