@@ -41,7 +41,8 @@ def trace(function, *arguments):
         # There shapes run on the device "meta", apart from the state of
         # generators (seen in Keras 3.15): two images of zeros serve instead.
         arguments = keras.tree.map_structure(_zeros, arguments)
-        function(*arguments)
+        with keras.StatelessScope():
+            function(*arguments)
     else:
         _Traced(function).compute_output_spec(*arguments)
 
