@@ -135,18 +135,19 @@ def nt_xent(z_i, z_j, temperature, block_size=None, decoupled=False):
         )
     # Neither small projections nor sums of exponentials fit into 16 bits.
     dtype = keras.backend.result_type(z_i.dtype, "float32")
-    z_i, z_j = (normalize(ops.cast(z, dtype)) for z in (z_i, z_j))
+    z = normalize(ops.cast(ops.stack([z_i, z_j], axis=1), dtype))  # (n, 2, D)
     if not isinstance(temperature, (int, float)):  # A variable or a tensor.
-        temperature = ops.cast(temperature, z_i.dtype)
+        temperature = ops.cast(temperature, dtype)
     if block_size == "auto":
-        block_size = _best_block_size(z_i.shape[0])
-    if block_size is None or is_symbol(z_i.shape[0]):
-        return _dense(z_i, z_j, temperature, decoupled)
-    return _tiled(z_i, z_j, temperature, block_size, decoupled)
+        block_size = _best_block_size(z.shape[0])
+    if block_size is None or is_symbol(z.shape[0]):
+        return _dense(z, temperature, decoupled)
+    return _tiled(z, temperature, block_size, decoupled)
 
 
-def _dense(z_i, z_j, temperature, decoupled):
+def _dense(z, temperature, decoupled):
     """The losses of normalized projections, by a matrix (2n, 2N)."""
+    z_i, z_j = ops.unstack(z, axis=1)
     # The candidates: first views, then second views, of every replica.
     all_i, all_j = distribution.all_gather(z_i), distribution.all_gather(z_j)
     anchors = ops.concatenate([z_i, z_j], axis=0)  # (2n, D)
@@ -169,14 +170,14 @@ def _dense(z_i, z_j, temperature, decoupled):
     return ops.logsumexp(logits, axis=-1) - ops.tile(positives, [2])
 
 
-def _tiled(z_i, z_j, temperature, block_size, decoupled):
+def _tiled(z, temperature, block_size, decoupled):
     """The losses of normalized projections, by blocks of that matrix."""
     # A number as a tensor would be rounded to float32.
     is_number = isinstance(temperature, (int, float))
-    scale = math.sqrt(temperature) if is_number else ops.sqrt(temperature)
-    u_i, u_j = z_i / scale, z_j / scale
-    log_sums = tiled_log_sums(u_i, u_j, block_size, decoupled)
+    u = z / (math.sqrt(temperature) if is_number else ops.sqrt(temperature))
+    log_sums = tiled_log_sums(u, temperature, block_size, decoupled)
     # Both views of an image are on the same replica.
+    u_i, u_j = ops.unstack(u, axis=1)
     return log_sums - ops.tile(ops.sum(u_i * u_j, axis=-1), [2])
 
 

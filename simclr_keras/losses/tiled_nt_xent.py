@@ -36,31 +36,34 @@ from simclr_keras import distribution, keras_private
 LOWEST = -1e9
 
 
-def tiled_log_sums(u_i, u_j, block_size, decoupled):
+def tiled_log_sums(u, temperature, block_size, decoupled):
     """The logarithms l of the denominators of NT-Xent.
 
     Args:
-        u_i: Float tensor (n, D): normalized projections of this replica's
-            first views over the square root of the temperature.
-        u_j: Float tensor (n, D): those of its second views.
+        u: Float tensor (n, 2, D): normalized projections of this replica's
+            pairs of views over the square root of the temperature.
+        temperature: Positive number or scalar tensor.
         block_size: Rows and columns of a block at most, a positive integer.
         decoupled: Whether the partner is left out of the denominator.
 
     Returns:
         Float tensor (2n,): those of the first views, then of the second.
     """
-    u = ops.stack([u_i, u_j], axis=1)  # (n, 2, D)
     u = ops.reshape(u, (-1, u.shape[-1]))  # (2n, D)
-    log_sums = _log_sums_with_gradient(u, block_size, decoupled)
+    # All logits lie between -1 / t and 1 / t.
+    is_narrow = 1 / temperature < _safe_exponent(u.dtype)
+    if not isinstance(is_narrow, bool):
+        is_narrow = ops.stop_gradient(is_narrow)
+    log_sums = _log_sums_with_gradient(u, is_narrow, block_size, decoupled)
     return ops.reshape(ops.transpose(ops.reshape(log_sums, (-1, 2))), (-1,))
 
 
-def _log_sums_with_gradient(u, block_size, decoupled):
+def _log_sums_with_gradient(u, is_narrow, block_size, decoupled):
     @ops.custom_gradient
     def function(u):
         # TensorFlow would record each block for a gradient of its own.
         u = ops.stop_gradient(u)
-        tiles = _Tiles(u, block_size, decoupled)
+        tiles = _Tiles(u, is_narrow, block_size, decoupled)
         log_sums = tiles.log_sums()
 
         def gradient(*args, upstream=None):
@@ -78,12 +81,15 @@ class _Tiles:
 
     Args:
         u: Float tensor (2n, D): this replica's views, as above.
+        is_narrow: Whether no exponential of a logit can overflow or vanish;
+            boolean or boolean tensor.
         block_size: Rows and columns of a block at most.
         decoupled: Whether all views of an image are left out of its
             denominators, or just the view itself.
     """
 
-    def __init__(self, u, block_size, decoupled):
+    def __init__(self, u, is_narrow, block_size, decoupled):
+        self.is_narrow = is_narrow
         self.decoupled = decoupled
         self.is_symmetric = distribution.num_replicas() == 1
         all_u = distribution.all_gather(u)  # (2N, D)
@@ -93,15 +99,17 @@ class _Tiles:
             self.num_columns, divide_up(self.num_columns, block_size)
         )
         self.start = 0
-        self.rows = self.columns = in_blocks(
-            all_u, self.size
-        )  # (blocks, size, D)
+        # (blocks, size, D)
+        self.rows = self.columns = in_blocks(all_u, self.size)
         if not self.is_symmetric:
             self.start = 2 * distribution.first_index(self.num_rows // 2)
             self.rows = in_blocks(u, self.size)
-        # All logits lie between -largest and largest, which is 1 / t.
-        largest = ops.max(ops.sum(ops.square(all_u), axis=-1))
-        self.is_narrow = largest < _safe_exponent(u.dtype)
+        sizes = self.num_rows, self.num_columns, self.size
+        self.is_padded = not (
+            all(isinstance(size, int) for size in sizes)
+            and self.num_rows % self.size == 0
+            and self.num_columns % self.size == 0
+        )
 
     def log_sums(self):
         """The l of this replica's views (2n,)."""
@@ -151,11 +159,12 @@ class _Tiles:
             is_out = (
                 row // 2 == column // 2 if self.decoupled else row == column
             )
-            is_out = is_out | (row >= self.start + self.num_rows)
-            is_out = is_out | (column >= self.num_columns)
+            if self.is_padded:
+                is_out = is_out | (row >= self.start + self.num_rows)
+                is_out = is_out | (column >= self.num_columns)
             return ops.where(is_out, LOWEST, s)
 
-        return ops.cond(is_masked, masked, lambda: s)
+        return _cond(is_masked, masked, lambda: s)
 
     def log_sums_of_block(self, s):
         """The log sum exp over the columns of a block, and over its rows."""
@@ -171,7 +180,7 @@ class _Tiles:
         def wide():
             return ops.logsumexp(s, axis=1), ops.logsumexp(s, axis=0)
 
-        return ops.cond(self.is_narrow, narrow, wide)
+        return _cond(self.is_narrow, narrow, wide)
 
     def weights(self, s, rows, columns):
         """g_i exp(s_ik - l_i) + g_k exp(s_ik - l_k) of a block's pairs.
@@ -191,7 +200,7 @@ class _Tiles:
         def wide():
             return g_i * ops.exp(s - l_i) + g_k * ops.exp(s - l_k)
 
-        return ops.cond(self.is_narrow, narrow, wide)
+        return _cond(self.is_narrow, narrow, wide)
 
     def reduce(self, of_block, add, zero, shape):
         """Adds up what blocks give to their rows.
@@ -221,11 +230,10 @@ class _Tiles:
         def of_many_blocks():
             return _reduce_symmetric(of_block, add, zeros, num_rows)
 
-        if isinstance(num_rows, int):
-            return of_one_block() if num_rows == 1 else of_many_blocks()
-        if keras_private.in_xla():  # Wants to know sizes within a branch.
+        # XLA wants to know sizes within a branch.
+        if keras_private.in_xla() and not isinstance(num_rows, int):
             return of_many_blocks()
-        return ops.cond(num_rows == 1, of_one_block, of_many_blocks)
+        return _cond(num_rows == 1, of_one_block, of_many_blocks)
 
 
 def _reduce_symmetric(of_block, add, zeros, num_blocks):
@@ -251,9 +259,7 @@ def _reduce_symmetric(of_block, add, zeros, num_blocks):
             def above():
                 return total_i, total_j
 
-            return ops.cond(
-                j < i, below, lambda: ops.cond(j > i, above, diagonal)
-            )
+            return _cond(j < i, below, lambda: _cond(j > i, above, diagonal))
 
         return ops.scan(column, zeros, blocks)[1]
 
@@ -276,6 +282,13 @@ def _reduce(of_block, add, zeros, num_rows, num_columns):
     return ops.scan(row, zeros, ops.arange(num_rows, dtype="int32"))[1]
 
 
+def _cond(condition, true, false):
+    """`ops.cond`, decided at once where it can be."""
+    if isinstance(condition, bool):
+        return true() if condition else false()
+    return ops.cond(condition, true, false)
+
+
 def _log_add_exp(a, b):
     """log(exp(a) + exp(b)), in their dtype; b may be minus infinity.
 
@@ -289,6 +302,8 @@ def in_blocks(x, size):
     num_rows = ops.shape(x)[0]
     num_blocks = divide_up(num_rows, size)
     missing = num_blocks * size - num_rows
+    if isinstance(missing, int) and missing == 0:
+        return ops.reshape(x, (num_blocks, size, *x.shape[1:]))
     padding = ops.zeros((missing, *x.shape[1:]), dtype=x.dtype)
     x = ops.concatenate([x, padding])
     return ops.reshape(x, (num_blocks, size, *x.shape[1:]))

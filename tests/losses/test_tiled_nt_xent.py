@@ -203,13 +203,13 @@ def test_auto(jit_compile, num_replicas):
     taken = {}
 
     def of_images(num_images):
-        def dense(z_i, *_):
+        def dense(z, *_):
             taken[num_images] = None
-            return z_i[:, 0]
+            return z[:, 0, 0]
 
-        def tiled(z_i, z_j, temperature, block_size, decoupled):
+        def tiled(z, temperature, block_size, decoupled):
             taken[num_images] = block_size
-            return z_i[:, 0]
+            return z[:, 0, 0]
 
         views = tf.TensorSpec((num_images, DIM))
         with (
