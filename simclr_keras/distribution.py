@@ -286,7 +286,7 @@ def is_chief(strategy=None):
     return (resolver.task_type, resolver.task_id) == chief
 
 
-def check_fit(strategy, optimizer, steps_per_execution):
+def check_fit(strategy, optimizer, steps_per_execution, jit_compile):
     """Raises a `ValueError` for what cannot be done with several replicas.
 
     TensorFlow's collective operations take keys from outside the step, which
@@ -298,9 +298,19 @@ def check_fit(strategy, optimizer, steps_per_execution):
         strategy: `tf.distribute.Strategy`.
         optimizer: `keras.optimizers.Optimizer`.
         steps_per_execution: Integer.
+        jit_compile: Boolean, whether XLA compiles the step.
     """
     if num_replicas(strategy) == 1:
         return
+    is_mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
+    if jit_compile and is_mirrored:
+        raise ValueError(
+            "`jit_compile=True` does not work under a MirroredStrategy: Keras "
+            "compiles the call of the replicas, not what each computes. "
+            f"Received: jit_compile={jit_compile!r} with "
+            f"{num_replicas(strategy)} replicas. Leave it out of `compile`; "
+            "the augmentation is compiled without it."
+        )
     # Under mixed_float16 the user's optimizer is within another.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     periodic = ["gradient_accumulation_steps"]
@@ -317,7 +327,6 @@ def check_fit(strategy, optimizer, steps_per_execution):
         return
     multi_worker = is_multi_worker(strategy)
     ops_ = keras_private.cross_device_ops(strategy)
-    is_mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
     if multi_worker or (is_mirrored and "Collective" in type(ops_).__name__):
         raise ValueError(
             "`steps_per_execution` must be 1 with several workers, and under a "

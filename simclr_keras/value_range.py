@@ -1,7 +1,11 @@
 """The range that the values of images are in."""
 
+import warnings
+
 import keras
 import numpy as np
+
+from simclr_keras import user_code
 
 
 def standardize_value_range(value_range):
@@ -46,4 +50,20 @@ def check_dtype(dtype, value_range):
         f"({low}, {high}): to the encoder they would be all but "
         f"{'white' if too_bright else 'black'}. State their range with "
         f"value_range=(0, {largest}), in the augmentation too, or convert them."
+    )
+
+
+def looks_scaled(value_range):
+    """Whether floats in [0, 1] would be a mistake in such a range."""
+    low, high = value_range
+    return low <= 0 and high > 1
+
+
+def warn_of_scaled_images(value_range):
+    """Warns that floats in [0, 1] are all but black in a wider range."""
+    warnings.warn(
+        "The images are floats that lie in [0, 1], but value_range is "
+        f"{tuple(value_range)}: to the encoder they are all but black. "
+        "If they are scaled already, say so with value_range=(0, 1).",
+        stacklevel=user_code.stacklevel(),
     )

@@ -8,7 +8,11 @@ from keras import ops
 from simclr_keras import distribution, keras_private
 from simclr_keras.augmentation import counter_random, functional
 from simclr_keras.augmentation.contract import Augmentation
-from simclr_keras.value_range import standardize_value_range
+from simclr_keras.value_range import (
+    looks_scaled,
+    standardize_value_range,
+    warn_of_scaled_images,
+)
 
 
 class RandomImageLayer(Augmentation, keras.layers.Layer):
@@ -66,6 +70,7 @@ class RandomImageLayer(Augmentation, keras.layers.Layer):
         self.value_range = standardize_value_range(value_range)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        self._has_seen_images = False
         self.built = True  # No layer here has weights that wait for a shape.
 
     def draw(self, shape, index=None, key=None):
@@ -156,8 +161,27 @@ class RandomImageLayer(Augmentation, keras.layers.Layer):
                 f"{type(self).__name__} takes images (B, H, W, C) or one image "
                 f"(H, W, C). Received: images.shape={tuple(images.shape)}."
             )
+        self._look_at_first(images)
         images = self.apply(images, index, key)
         return images[0] if unbatched else images
+
+    def _look_at_first(self, images):
+        """Warns of floats in [0, 1] in a wider range; a model does so itself.
+
+        Only the first images that are called with are looked at, and only
+        those that have values already.
+        """
+        if self._has_seen_images or not looks_scaled(self.value_range):
+            return
+        if "float" not in keras.backend.standardize_dtype(images.dtype):
+            return
+        try:
+            largest = float(ops.max(images))
+        except (TypeError, ValueError, RuntimeError):
+            return  # While a function is traced there is no number.
+        self._has_seen_images = True
+        if 0 < largest <= 1:
+            warn_of_scaled_images(self.value_range)
 
     def apply(self, images, index=None, key=None):
         parameters = self.draw(ops.shape(images), index, key)

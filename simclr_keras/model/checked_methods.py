@@ -102,6 +102,7 @@ class CheckedMethods:
         validation_batch_size=None,
         validation_freq=1,
     ):
+        checks.check_is_compiled(self)
         checks.check_weights(sample_weight, class_weight)
         self._check_data(
             x,
@@ -155,6 +156,7 @@ class CheckedMethods:
         return_dict=False,
         **kwargs,
     ):
+        checks.check_is_compiled(self)
         checks.check_weights(sample_weight)
         # With these, `fit` asks for what it has checked already.
         if not kwargs:

@@ -8,7 +8,7 @@ import numpy as np
 
 from simclr_keras import distribution, user_code
 from simclr_keras.model.batch import IMAGE, LABEL, images_of, view_names
-from simclr_keras.value_range import check_dtype
+from simclr_keras.value_range import check_dtype, looks_scaled
 
 SINGLE_IMAGE = (
     "SimCLR needs at least two images in a batch: a single one has no "
@@ -121,7 +121,77 @@ def _compares_labels(what):
     return not names & {name.lower() for name in _OF_TWO_PROJECTIONS}
 
 
+def check_encoder_input(encoder, shape):
+    """Raises a `ValueError` if an encoder was made for other images.
+
+    A `keras.Sequential` would compute with them and fail, or not, later on.
+
+    Args:
+        encoder: Layer, whose `input_shape` is compared if it has one.
+        shape: Shape (B, H, W, C) of images.
+    """
+    expected = getattr(encoder, "input_shape", None)
+    if not isinstance(expected, tuple) or len(expected) != 4:
+        return
+    differ = [
+        None not in (a, b) and a != b
+        for a, b in zip(expected[1:], tuple(shape)[1:])
+    ]
+    if any(differ):
+        raise ValueError(
+            f"The encoder {encoder.name!r} takes images of shape "
+            f"{expected[1:]}. Received images or views of shape "
+            f"{tuple(shape)[1:]}. Make one of them fit the other."
+        )
+
+
+def check_loss_value(loss):
+    """Raises a `ValueError` unless what a step minimizes is a scalar."""
+    if len(loss.shape):
+        raise ValueError(
+            "`contrastive_loss` must return a scalar, as the gradient of "
+            "several values is that of their sum. Received a loss of shape "
+            f"{tuple(loss.shape)}. Return "
+            "`simclr_keras.distribution.global_mean(losses)`, the mean over "
+            "the global batch."
+        )
+
+
+def check_dtype_of_parts(dtype, parts):
+    """Warns if a model is given a dtype that its layers do not have.
+
+    Args:
+        dtype: String or `keras.DTypePolicy`, as a model is given it; or None.
+        parts: Layers of the model.
+    """
+    if dtype is None:
+        return
+    wanted = keras.dtype_policies.get(dtype).compute_dtype
+    others = [part for part in parts if part.compute_dtype != wanted]
+    if others:
+        names = ", ".join(
+            f"{part.name!r} in {part.compute_dtype}" for part in others
+        )
+        warnings.warn(
+            f"The model was given the dtype {wanted}, but its layers compute "
+            f"in their own: {names}. Set it before they are made, by "
+            "keras.config.set_dtype_policy(...), or give it to each of them.",
+            stacklevel=user_code.stacklevel(),
+        )
+
+
 # --- What Keras's methods take and SimCLR cannot use --------------------------
+def check_is_compiled(model):
+    """Raises a `ValueError` unless `compile` was called."""
+    if not model.compiled:
+        raise ValueError(
+            "You must call `compile()` before using the model, such as "
+            "model.compile(optimizer=simclr_keras.LARS(0.3), "
+            "loss=simclr_keras.NTXentLoss()). Received: "
+            f"{type(model).__name__}, not compiled."
+        )
+
+
 def check_weights(sample_weight, class_weight=None):
     """Raises a `ValueError` if images are given weights."""
     if sample_weight is not None or class_weight is not None:
@@ -295,11 +365,23 @@ def _check_images(images, value_range):
         chunk_least, chunk_most = float(chunk.min()), float(chunk.max())
         if not (low - slack <= chunk_least and chunk_most <= high + slack):
             raise ValueError(
-                f"{out_of_range_message(value_range)} Found values from "
-                f"{chunk_least} to {chunk_most}."
+                f"{out_of_range_message(value_range)} {_in_words(chunk)}"
             )
         least, most = min(least, chunk_least), max(most, chunk_most)
     return is_float and looks_scaled(value_range) and most <= 1
+
+
+def _in_words(images):
+    """What the values of images with wrong ones are."""
+    is_nan = np.isnan(images)
+    count = int(is_nan.sum())
+    if count == images.size:
+        return "All are NaN."
+    numbers = images[~is_nan]
+    found = f"from {float(numbers.min())} to {float(numbers.max())}"
+    if count:
+        return f"Found {count} NaN, and values {found}."
+    return f"Found values {found}."
 
 
 def is_guaranteed(dtype, value_range):
@@ -311,22 +393,6 @@ def is_guaranteed(dtype, value_range):
     return low <= 0 and np.iinfo(dtype).max <= high
 
 
-def looks_scaled(value_range):
-    """Whether floats in [0, 1] would be a mistake in such a range."""
-    low, high = value_range
-    return low <= 0 and high > 1
-
-
-def warn_of_scaled_images(value_range):
-    """Warns that floats in [0, 1] are all but black in a wider range."""
-    warnings.warn(
-        "The images are floats that lie in [0, 1], but value_range is "
-        f"{tuple(value_range)}: to the encoder they are all but black. "
-        "If they are scaled already, say so with value_range=(0, 1).",
-        stacklevel=user_code.stacklevel(),
-    )
-
-
 def warn_of_scaled_views(value_range):
     """Warns that an augmentation scales what the model scales by itself."""
     warnings.warn(
@@ -334,6 +400,18 @@ def warn_of_scaled_views(value_range):
         f"{tuple(value_range)}: to the encoder they are all but black. Leave "
         "layers such as Rescaling out of the augmentation, as the model scales "
         "the views; or scale the images before and pass value_range=(0, 1).",
+        stacklevel=user_code.stacklevel(),
+    )
+
+
+def warn_of_unused_augmentation():
+    """Warns that batches of views pass a model's augmentation by."""
+    warnings.warn(
+        "The batches hold views ('view_1', 'view_2'), which are used as they "
+        "are: the model's `augmentation` does nothing in training. Pass "
+        "augmentation=None to say so; pass images for the augmentation to make "
+        "the views; or name views that are random crops and nothing else "
+        "'crop_1' and 'crop_2', for what follows its crop.",
         stacklevel=user_code.stacklevel(),
     )
 

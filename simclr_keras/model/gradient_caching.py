@@ -205,7 +205,7 @@ class CachesGradients:
         def contrast(z):
             state.begin_loss()
             projections = tuple(ops.unstack(z, axis=1))
-            loss = self.contrastive_loss(projections, labels)
+            loss = self.loss_without_views(projections, labels)
             self.update_metrics(projections, labels)
             state.end_loss()
             return self.optimizer.scale_loss(loss), loss

@@ -82,6 +82,6 @@ class JAXStep(
         added, *moved = sums
         state.end(moved)
         projections = tuple(ops.unstack(ops.concatenate(parts), axis=1))
-        loss = self.contrastive_loss(projections, labels)
+        loss = self.loss_without_views(projections, labels)
         self.update_metrics(projections, labels)
         return loss + ops.cast(added, loss.dtype)

@@ -2,6 +2,7 @@
 
 import itertools
 import operator
+import types
 
 import keras
 from keras import ops
@@ -54,7 +55,9 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             batches must be labelled. None is no probe. Defaults to None.
         value_range: Pair (low, high): the range of the images. None is that of
             the augmentation, or (0, 255) if it does not say. Defaults to None.
-        **kwargs: Of `keras.Model`.
+        **kwargs: Of `keras.Model`. A `dtype` is not that of the encoder and
+            the head, which have their own: set a global policy before they are
+            made, or give it to them.
 
     Call arguments:
         images: Tensor (B, H, W, C) in `value_range`, as `fit` takes it. Images
@@ -145,6 +148,9 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
                     f"Received: num_classes={num_classes!r}."
                 )
             num_classes = operator.index(num_classes)
+        checks.check_dtype_of_parts(
+            kwargs.get("dtype"), (encoder, projection_head)
+        )
         self.encoder = encoder
         self.projection_head = projection_head
         self.augmentation = augmentation
@@ -186,7 +192,19 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         ):
             self._build_on(getattr(encoder, "output_shape", None))
 
-    # --- The sentences of Algorithm 1, to be overridden one at a time --------
+    def __setattr__(self, name, value):
+        # Keras's idiom `self.scale = scale` would take away what a step needs.
+        # A function may be meant to take its place.
+        if _is_method(name) and not isinstance(value, types.FunctionType):
+            raise AttributeError(
+                f"`{name}` is a method or property of SimCLRModel and cannot "
+                "be an attribute of a subclass as well. Received: "
+                f"{type(self).__name__}.{name} = {value!r}. Choose another "
+                "name."
+            )
+        super().__setattr__(name, value)
+
+    # --- The parts of a step, to be overridden one at a time -----------------
     def make_views(self, images, training=True):
         """The views of a batch of images.
 
@@ -304,6 +322,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         batch, labels = self.take_apart(x, y, sample_weight)
         projections, h, views = self._project_views(batch, training)
         loss = self.contrastive_loss(projections, labels, views, training)
+        checks.check_loss_value(loss)
         loss = loss + ops.cast(self._added_losses(), loss.dtype)
         self.update_metrics(projections, labels)
 
@@ -318,7 +337,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             self._state.count(ops.shape(batches.images_of(batch))[0])
         return loss
 
-    # --- What the sentences are made of --------------------------------------
+    # --- What these are made of ----------------------------------------------
     def take_apart(self, x, y, sample_weight=None):
         """A batch, checked, and its labels as int32 (N,) or None."""
         checks.check_weights(sample_weight)
@@ -378,6 +397,23 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
 
         z = ops.cast(ops.stack(projections, axis=1), keras.config.floatx())
         return z, added_loss
+
+    def loss_without_views(self, projections, labels):
+        """`contrastive_loss` in a step of micro-batches."""
+        try:
+            loss = self.contrastive_loss(projections, labels, None, True)
+        except (TypeError, AttributeError) as error:
+            if not self._overrides("contrastive_loss"):
+                raise
+            raise ValueError(
+                f"{type(self).__name__}.contrastive_loss failed in a step of "
+                "micro-batches, in which `views` is None: those of the whole "
+                "batch are never in memory together. Received: "
+                f"micro_batch_size={self.micro_batch_size}. Call `compile` "
+                "without it if the loss looks at the views."
+            ) from error
+        checks.check_loss_value(loss)
+        return loss
 
     def augment(self, images, view=0, training=True, augmentation=None):
         """One random view of each image.
@@ -467,6 +503,8 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             if batches.are_crops(batch):
                 views = self._finish_crops(views, training)
                 self._state.watch.look_at_views(views)
+            elif self._augmentations:
+                checks.warn_of_unused_augmentation()
         elif not self._makes_views():
             raise ValueError(
                 "A SimCLRModel without `augmentation` needs batches of views: "
@@ -492,6 +530,8 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
 
     def _encode_and_build(self, images, training):
         """`encode`, with its output checked, and what follows it built."""
+        if not self._overrides("encode"):
+            checks.check_encoder_input(self.encoder, images.shape)
         representations = self.encode(images, training)
         if not hasattr(representations, "shape"):
             raise TypeError(
@@ -630,6 +670,15 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         return model
 
 
+def _is_method(name):
+    """Whether this package has given `SimCLRModel` a method of a name."""
+    # Keras itself wraps its own in a model.
+    if hasattr(keras.Model, name):
+        return False
+    found = getattr(SimCLRModel, name, None)
+    return isinstance(found, (types.FunctionType, property))
+
+
 def _check_layer(name, layer):
     if not isinstance(layer, keras.layers.Layer):
         raise TypeError(
@@ -675,6 +724,6 @@ def _resolve_value_range(value_range, augmentations):
         raise ValueError(
             "`value_range` must be that of the augmentation. Received: "
             f"value_range={value_range}, while the augmentation has "
-            f"{augmented}."
+            f"{augmented}. Give its layers `value_range={value_range}`, too."
         )
     return value_range

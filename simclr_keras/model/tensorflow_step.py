@@ -83,7 +83,10 @@ class TensorFlowStep(
         """Checks what a strategy cannot do, before the first step."""
         strategy = self.distribute_strategy
         distribution.check_fit(
-            strategy, self.optimizer, self.steps_per_execution
+            strategy,
+            self.optimizer,
+            self.steps_per_execution,
+            self.jit_compile,
         )
         if is_single_batch and distribution.num_replicas(strategy) > 1:
             raise ValueError(

@@ -25,9 +25,14 @@ class _Traced(keras.Operation):
     def __init__(self, function):
         super().__init__()
         self.function = function
+        self.error = None
 
     def call(self, *arguments):
-        return self.function(*arguments)
+        try:
+            return self.function(*arguments)
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def trace(function, *arguments):
@@ -43,8 +48,15 @@ def trace(function, *arguments):
         arguments = keras.tree.map_structure(_zeros, arguments)
         with keras.StatelessScope():
             function(*arguments)
-    else:
-        _Traced(function).compute_output_spec(*arguments)
+        return
+    operation = _Traced(function)
+    try:
+        operation.compute_output_spec(*arguments)
+    except Exception:
+        if operation.error is None:
+            raise
+        # Keras's own would speak of this operation first.
+        raise operation.error from None
 
 
 def _zeros(symbol):

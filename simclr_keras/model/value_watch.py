@@ -7,6 +7,7 @@ from keras import ops
 
 from simclr_keras.model import checks
 from simclr_keras.model.batch import IMAGE, LABEL, view_names
+from simclr_keras.value_range import looks_scaled, warn_of_scaled_images
 
 _OUTSIDE, _ABOVE_ONE, _NO_CLASS, _FLOATS, _VIEWS, _VIEWS_ABOVE_ONE, _ZEROS = (
     range(7)
@@ -102,7 +103,7 @@ class ValueWatch:
         Args:
             views: Sequence of tensors (N, H, W, C).
         """
-        if not checks.looks_scaled(self.value_range):
+        if not looks_scaled(self.value_range):
             return
         above_one = ops.cast(_any(view > 1 for view in views), "float32")
         self._note([0.0] * _VIEWS + [1.0, above_one, 0.0])
@@ -152,7 +153,7 @@ class ValueWatch:
         if (
             seen[_FLOATS]
             and not seen[_ABOVE_ONE]
-            and checks.looks_scaled(self.value_range)
+            and looks_scaled(self.value_range)
         ):
             self.warn_of_scaled_images()
         elif seen[_VIEWS] and not seen[_VIEWS_ABOVE_ONE]:
@@ -162,7 +163,7 @@ class ValueWatch:
 
     def warn_of_scaled_images(self):
         """Warns that floats in [0, 1] are all but black in a wider range."""
-        self._warn_once(checks.warn_of_scaled_images, self.value_range)
+        self._warn_once(warn_of_scaled_images, self.value_range)
 
     def _warn_once(self, warn, *arguments):
         if warn not in self._warned:

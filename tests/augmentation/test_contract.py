@@ -1,5 +1,7 @@
 """Compositions and layers that are not of this library, under the contract."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -149,3 +151,16 @@ def test_a_keras_layer_in_evaluation():
     np.testing.assert_allclose(
         prepare(IMAGES), keras.layers.Resizing(8, 8)(IMAGES), atol=1e-4
     )
+
+
+def test_floats_in_0_to_1_are_told_of():
+    layer = augmentation.RandomHorizontalFlip(seed=1)
+    images = np.full((2, 4, 4, 3), 0.5, "float32")
+    with pytest.warns(UserWarning, match=r"floats that lie in \[0, 1\]"):
+        layer(images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(images)  # once
+        augmentation.RandomHorizontalFlip(value_range=(0, 1))(images)
+        augmentation.RandomHorizontalFlip()(images * 255)
+        tf.function(augmentation.RandomHorizontalFlip())(images)

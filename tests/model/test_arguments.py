@@ -1,6 +1,7 @@
 """Arguments of the constructor, and the signatures of Keras's methods."""
 
 import inspect
+import warnings
 
 import keras
 import numpy as np
@@ -155,3 +156,16 @@ def test_weights_of_images_are_refused():
     for name in ("loss_weights", "weighted_metrics"):
         with pytest.raises(ValueError, match=f"takes no `{name}`"):
             model.compile("sgd", **{name: [1.0]})
+
+
+def test_a_dtype_that_the_layers_do_not_have():
+    with pytest.warns(UserWarning, match="dtype bfloat16.*'encoder' in float"):
+        tiny_model(dtype="mixed_bfloat16")
+
+
+def test_a_dtype_that_they_have():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny_model(dtype="float32")
+        with checks.dtype_policy("mixed_bfloat16"):
+            tiny_model(dtype="mixed_bfloat16")

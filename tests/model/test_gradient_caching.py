@@ -345,6 +345,37 @@ def test_it_is_saved(tmp_path):
     assert checks.save_and_load(model, tmp_path).micro_batch_size == 7
 
 
+class Signature(SimCLRModel):
+    """As docs/extending.md writes it, without defaults."""
+
+    looks = False
+
+    def contrastive_loss(self, projections, labels, views, training):
+        assert views is None
+        assert training
+        scale = keras.ops.mean(views[0]) if self.looks else 1.0
+        return scale * keras.ops.mean((projections[0] - projections[1]) ** 2)
+
+
+class LooksAtViews(Signature):
+    looks = True
+
+
+def test_a_loss_gets_all_of_its_arguments():
+    for cls in (Signature, LooksAtViews):
+        model = cls(
+            keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten()]),
+            augmentation=augmentation.RandomHorizontalFlip(seed=1),
+        )
+        model.compile("sgd", micro_batch_size=4, run_eagerly=True)
+        if cls is Signature:
+            model.fit(IMAGES, batch_size=BATCH, verbose=0)
+            continue
+        message = "LooksAtViews.contrastive_loss failed.*`views` is None"
+        with pytest.raises(ValueError, match=message):
+            model.fit(IMAGES, batch_size=BATCH, verbose=0)
+
+
 def test_a_step_of_ones_own_is_refused():
     class Own(SimCLRModel):
         def compute_loss(self, x=None, **kwargs):

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from simclr_keras import SimCLRModel
+from simclr_keras.augmentation import RandomHorizontalFlip
 from tests.model.models import (
     EAGER,
     IMAGES,
@@ -13,6 +15,7 @@ from tests.model.models import (
     VIEWS,
     dataset,
     fit,
+    tiny_encoder,
     tiny_model,
 )
 
@@ -145,4 +148,59 @@ def test_an_encoder_of_many_outputs():
 
     model = tiny_model(encoder=Two(), compiling=EAGER)
     with pytest.raises(TypeError, match=r"one tensor \(B, F\).*dict"):
+        fit(model, IMAGES)
+
+
+# --- Subclasses that cannot be meant ------------------------------------------
+class LossOfEachImage(SimCLRModel):
+    def contrastive_loss(self, projections, labels, views, training):
+        z_1, z_2 = projections
+        return keras.ops.mean((z_1 - z_2) ** 2, axis=-1)
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 4])
+def test_a_loss_that_is_not_a_scalar(micro_batch_size):
+    model = tiny_model(
+        cls=LossOfEachImage, compiling={"micro_batch_size": micro_batch_size}
+    )
+    refused(model, r"must return a scalar.*\(8,\).*global_mean", IMAGES)
+
+
+@pytest.mark.parametrize("name", ["scale", "loss_tracker", "encode"])
+def test_attributes_that_are_methods(name):
+    with pytest.raises(AttributeError, match=f"`{name}`.*another name"):
+        setattr(tiny_model(), name, 0.5)
+
+
+def test_other_attributes():
+    model = tiny_model()
+    model.scale_of_views = 0.5
+    model.predictor = keras.layers.Dense(4)
+    assert model.predictor in model.layers
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (8, 8, 1)])
+def test_an_encoder_of_other_images(shape):
+    encoder = keras.Sequential([keras.Input(shape), keras.layers.Flatten()])
+    model = tiny_model(encoder=encoder)
+    refused(model, r"takes images of shape \(.*\(8, 8, 3\)", IMAGES)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_a_model_that_is_not_compiled(method):
+    model = SimCLRModel(tiny_encoder(), augmentation=RandomHorizontalFlip())
+    with pytest.raises(ValueError, match=r"call `compile\(\)`"):
+        getattr(model, method)(IMAGES)
+
+
+def test_nan_is_counted():
+    images = IMAGES.astype("float32")
+    images[3, 2, 1, 0] = np.nan
+    refused(tiny_model(), r"Found 1 NaN, and values from \d.* to \d", images)
+
+
+def test_jit_compile_of_replicas():
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = tiny_model(compiling={"jit_compile": True})
+    with pytest.raises(ValueError, match="`jit_compile=True` does not work"):
         fit(model, IMAGES)

@@ -193,3 +193,9 @@ def test_views_that_are_not_counted_from_1():
     views = {"view_1": IMAGES, "view_3": VIEWS["view_2"]}
     with pytest.raises(ValueError, match=r"keys \['view_1', 'view_3'\]"):
         fit(model, views)
+
+
+def test_an_augmentation_beside_views_is_told_of():
+    model = tiny_model()
+    with pytest.warns(UserWarning, match="`augmentation` does nothing"):
+        fit(model, VIEWS)
