@@ -28,7 +28,10 @@ def batches(images, config):
 def repeated(batch, config):
     """One batch as often as a measurement has batches."""
     dataset = tf.data.Dataset.from_tensors(batch).cache()
-    return dataset.repeat(config["batches"])
+    options = tf.data.Options()
+    # Whose thread lets the end of a pass wait for up to as long as it took.
+    options.autotune.enabled = False
+    return dataset.repeat(config["batches"]).with_options(options)
 
 
 def shuffled(images):
