@@ -17,8 +17,8 @@ from simclr_keras.losses.tiled_nt_xent import (
 # What "auto" does: up to so many images one block, then blocks of so many rows
 # and columns. One block takes two products of all pairs where the dense form,
 # differentiated by the backend, takes three: 0.69 of its time at 256 images and
-# 0.64 at 512 on two cores, for about its memory. XLA's loops leave processors idle:
-# there one block was faster than many up to 4096, for half a GiB.
+# 0.64 at 512 on two cores, for about its memory. XLA's loops leave processors
+# idle: there one block was faster than many up to 4096, for half a GiB.
 _MOST_IMAGES_IN_A_BLOCK = 512
 _MOST_IMAGES_IN_A_BLOCK_IN_XLA = 4096
 _BLOCK_SIZE = 512
