@@ -29,9 +29,8 @@ class TensorFlowStep(
                 loss = self.compute_loss(x, y, sample_weight=sample_weight)
                 scaled_loss = self.optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled_loss, self.trainable_variables)
-        self.optimizer.apply(
-            self._share_overflow(gradients), self.trainable_variables
-        )
+        gradients = _await_all(self._share_overflow(gradients))
+        self.optimizer.apply(gradients, self.trainable_variables)
         return self._log(loss, x)
 
     def test_step(self, data):
@@ -264,3 +263,20 @@ class TensorFlowStep(
             "is known. Received batches that may be short; use "
             "`drop_remainder=True`."
         )
+
+
+def _await_all(gradients):
+    """The gradients, none of which is used before all of them are there.
+
+    Keras's optimizers pass them through one operation (of `all_reduce`, also
+    without replicas) that TensorFlow's graph optimizer first counts on for the
+    order of reads and writes, and then takes apart (seen in TensorFlow 2.21).
+    A weight that only the gradients of others read would then be read after
+    its update.
+    """
+    if tf.executing_eagerly():
+        return gradients
+    with tf.control_dependencies([g for g in gradients if g is not None]):
+        is_complete = tf.no_op()
+    with tf.control_dependencies([is_complete]):
+        return [g if g is None else tf.identity(g) for g in gradients]
