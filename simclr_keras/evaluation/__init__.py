@@ -1,22 +1,46 @@
 """Measures of a representation: nearest neighbours, linear classifiers."""
 
 from simclr_keras.evaluation.features import extract_features
+from simclr_keras.evaluation.fine_tuning import FineTuned, fine_tune
+from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.evaluation.knn import knn_accuracy, knn_predict
 from simclr_keras.evaluation.label_efficiency import label_efficiency
+from simclr_keras.evaluation.label_free import (
+    PairSimilarity,
+    alignment,
+    contrastive_accuracy,
+    feature_std,
+    pair_similarity,
+    rank_me,
+    uniformity,
+)
 from simclr_keras.evaluation.linear import (
     LinearResult,
     linear_evaluation,
     standardize,
 )
+from simclr_keras.evaluation.neighbours import Neighbours, nearest_neighbours
 from simclr_keras.evaluation.subsets import class_balanced_subset
 
 __all__ = [
+    "FineTuned",
+    "ImageClassifier",
     "LinearResult",
+    "Neighbours",
+    "PairSimilarity",
+    "alignment",
     "class_balanced_subset",
+    "contrastive_accuracy",
     "extract_features",
+    "feature_std",
+    "fine_tune",
     "knn_accuracy",
     "knn_predict",
     "label_efficiency",
     "linear_evaluation",
+    "nearest_neighbours",
+    "pair_similarity",
+    "rank_me",
     "standardize",
+    "uniformity",
 ]

@@ -2,13 +2,18 @@
 
 import numpy as np
 
+# Rows that are looked at at a time: no copy of millions is made to do so.
+_ROWS_AT_A_TIME = 16384
 
-def check_features(features, name):
+
+def check_features(features, name, keeps_float16=False):
     """Returns `features` as a finite float32 array (N, F).
 
     Args:
         features: Array-like (N, F), one row an image.
         name: String, what the message calls it.
+        keeps_float16: Boolean, whether a float16 array stays one, in half the
+            memory.
 
     Returns:
         A NumPy array (N, F), float32; no copy where it is one already.
@@ -16,14 +21,20 @@ def check_features(features, name):
     Raises:
         ValueError: If it is not of rank 2, is empty or holds NaN or infinity.
     """
-    features = np.asarray(features, dtype="float32")
+    is_half = getattr(features, "dtype", None) == np.float16
+    features = np.asarray(
+        features, dtype="float16" if is_half and keeps_float16 else "float32"
+    )
     if features.ndim != 2 or 0 in features.shape:
         raise ValueError(
             f"`{name}` must have the shape (N, F), N and F at least 1. "
             f"Received: {name}.shape={features.shape}. Images are flattened "
             "by images.reshape(len(images), -1)."
         )
-    num_bad = features.size - int(np.isfinite(features).sum())
+    num_bad = sum(
+        int((~np.isfinite(features[i : i + _ROWS_AT_A_TIME])).sum())
+        for i in range(0, len(features), _ROWS_AT_A_TIME)
+    )
     if num_bad:
         raise ValueError(
             f"`{name}` must be finite. Received: {num_bad} values that are "
@@ -31,6 +42,14 @@ def check_features(features, name):
             "encoder that made them has diverged."
         )
     return features
+
+
+def check_count(value, name):
+    """Raises ValueError if a value is not a positive integer."""
+    if value < 1 or value != int(value):
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}."
+        )
 
 
 def check_labels(labels, num_examples, name):
@@ -65,12 +84,16 @@ def check_labels(labels, num_examples, name):
     return labels
 
 
-def check_same_features(train_features, test_features):
+def check_same_features(
+    train_features,
+    test_features,
+    train_name="train_features",
+    test_name="test_features",
+):
     """Raises ValueError if the two sets' features differ in their number."""
     if train_features.shape[1] != test_features.shape[1]:
         raise ValueError(
-            "`train_features` and `test_features` must have the same number "
-            "of features. Received: train_features.shape="
-            f"{train_features.shape}, test_features.shape="
-            f"{test_features.shape}."
+            f"`{train_name}` and `{test_name}` must have the same number of "
+            f"features. Received: {train_name}.shape={train_features.shape}, "
+            f"{test_name}.shape={test_features.shape}."
         )
