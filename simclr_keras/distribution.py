@@ -235,7 +235,9 @@ def global_mean(values):
 
 def is_multi_worker(strategy):
     """Whether several processes train in step under a `tf.distribute` one."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if strategy is None or not isinstance(
+        strategy, tf.distribute.MultiWorkerMirroredStrategy
+    ):
         return False
     return num_replicas(strategy) > len(strategy.extended.worker_devices)
 
