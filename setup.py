@@ -18,6 +18,11 @@ hub = [
     "tf-keras>=2.21",
     "setuptools<81",  # tensorflow-hub takes its version from pkg_resources
 ]
+docs = [
+    "mkdocs-material>=9.7",
+    "mkdocstrings[python]>=1.0.8",
+    "ruff==0.17.6",  # breaks the lines of signatures
+]
 onnx = ["tf2onnx>=1.17.0", "onnxruntime>=1.20"]
 partners = ["keras-hub>=0.32", "keras-cv==0.9.0"]
 plots = ["matplotlib>=3.9", "scikit-learn>=1.5"]
@@ -42,6 +47,7 @@ setup(
     ],
     extras_require={
         "datasets": datasets,
+        "docs": docs,
         "examples": [*datasets, *examples],
         "hub": hub,
         "jax": ["jax>=0.10"],

@@ -8,12 +8,21 @@ import re
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 BLOCK = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
 # Half a minute, most of it compiling a network of 150 layers.
 SLOW = ("From KerasCV's SimCLRTrainer",)
+# What a guide says for an accelerator, and what is run here in its place.
+SMALL = {
+    "own_images": (
+        ("ResNet18(", "ResNet18(width_multiplier=1 / 16, "),
+        ("batch_size, epochs = 256, 100", "batch_size, epochs = 8, 1"),
+    ),
+}
 
 
 def code_blocks():
@@ -23,7 +32,8 @@ def code_blocks():
 def documented_blocks():
     """The blocks of docs/, each named by the heading it stands under."""
     for path in sorted(ROOT.glob("docs/*.md")):
-        if path.stem == "extending":  # In tests/backends, one after the other.
+        if path.stem in ("extending", "index"):
+            # In tests/backends, one after the other; the README's, below.
             continue
         text = path.read_text(encoding="utf-8")
         sections = re.split(r"^##+ ", text, flags=re.MULTILINE)
@@ -56,6 +66,41 @@ def test_the_documents_blocks_run(block, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(0)
     exec(block, {"__name__": "__main__"})
+
+
+@pytest.fixture
+def photos(monkeypatch, tmp_path):
+    """A folder in which `photos` has two classes of images of many sizes."""
+    rng = np.random.default_rng(0)
+    for k in range(24):
+        path = tmp_path / "photos" / ("cats", "dogs")[k % 2] / f"{k}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (40 + k, 80 - k, 3), "uint8")
+        Image.fromarray(pixels).save(path)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
+def test_the_guides_run_as_one_program(path, photos):
+    """A guide's blocks, one after the other, in one namespace."""
+    text = path.read_text(encoding="utf-8")
+    for written, small in SMALL.get(path.stem, ()):
+        assert written in text
+        text = text.replace(written, small)
+    missing = missing_packages("\n".join(BLOCK.findall(text)))
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed")
+    keras.utils.set_random_seed(0)
+    namespace = {"__name__": "__main__"}
+    for match in BLOCK.finditer(text):
+        # Empty lines before it, so that an error names the guide's line.
+        above = "\n" * text.count("\n", 0, match.start(1))
+        exec(compile(above + match[1], str(path), "exec"), namespace)
+
+
+def test_the_first_page_shows_the_readmes_example():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert BLOCK.findall(index) == code_blocks()[:1]
 
 
 def test_the_examples_are_as_short_as_they_say():
