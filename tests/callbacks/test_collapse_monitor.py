@@ -158,7 +158,7 @@ def test_other_callbacks_see_the_logs(tmp_path):
 
 def test_every_so_many_epochs():
     history = fit(make_model(), CollapseMonitor(HELD_OUT, every=3), epochs=6)
-    values = history.history["h_std"]
+    values = history["h_std"]
     # The first, the fourth and the last are looked at.
     assert values[0] == values[1] == values[2]
     assert values[3] == values[4]
