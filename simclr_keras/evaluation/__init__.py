@@ -19,12 +19,17 @@ from simclr_keras.evaluation.linear import (
     linear_evaluation,
     standardize,
 )
+from simclr_keras.evaluation.linear_on_images import (
+    LinearOnImages,
+    linear_evaluation_on_images,
+)
 from simclr_keras.evaluation.neighbours import Neighbours, nearest_neighbours
 from simclr_keras.evaluation.subsets import class_balanced_subset
 
 __all__ = [
     "FineTuned",
     "ImageClassifier",
+    "LinearOnImages",
     "LinearResult",
     "Neighbours",
     "PairSimilarity",
@@ -38,6 +43,7 @@ __all__ = [
     "knn_predict",
     "label_efficiency",
     "linear_evaluation",
+    "linear_evaluation_on_images",
     "nearest_neighbours",
     "pair_similarity",
     "rank_me",

@@ -18,6 +18,7 @@ class ImageClassifier(keras.Model):
 
     Args:
         encoder: Layer or model from images in [0, 1] to representations (B, F).
+            A frozen one, with `trainable = False`, stays in inference mode.
         class_names: Sequence of strings (C,), or integer C, for names "0" to
             "C - 1".
         head: Layer or model from representations to features (B, D), between
@@ -100,7 +101,7 @@ class ImageClassifier(keras.Model):
             images = self.evaluation_preprocessing(images)
         low, high = self.value_range
         x = (ops.cast(images, "float32") - low) / (high - low)
-        x = self.encoder(x, training=training)
+        x = self.encoder(x, training=training and self.encoder.trainable)
         if self.head is not None:
             x = self.head(x, training=training)
         return self.classifier(x)

@@ -1,0 +1,198 @@
+"""What classifiers of images begin from: copies, batches, crop and flip."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from simclr_keras.augmentation import RandomHorizontalFlip, RandomResizedCrop
+from simclr_keras.evaluation.checks import check_labels
+from simclr_keras.model import SimCLRModel
+from simclr_keras.value_range import (
+    looks_scaled,
+    standardize_value_range,
+    warn_of_scaled_images,
+)
+
+CROP_AND_FLIP = "crop and flip"
+
+
+class LabelledImages:
+    """Images and labels to train and to test a classifier on.
+
+    Args:
+        train: Pair of images (N, H, W, C) and integer labels (N,).
+        test: As `train`, or None.
+        class_names: Sequence of a string for each label, or None.
+
+    Attributes:
+        images, labels: Array (N, H, W, C), and (N,) of the places of their
+            labels among the classes.
+        test: The same of the test as a pair, or None.
+        class_names: List of strings.
+
+    Raises:
+        TypeError: If `train` or `test` is not a pair, or labels are not
+            integers.
+        ValueError: If the shapes do not fit, there is one class only, or
+            `test` has others than `train`.
+    """
+
+    def __init__(self, train, test=None, class_names=None):
+        self.images, labels = _unpack(train, "train")
+        classes, self.labels = np.unique(labels, return_inverse=True)
+        if class_names is None:
+            class_names = classes
+        elif len(class_names) != len(classes):
+            raise ValueError(
+                "`class_names` must name each label that `train` has. "
+                f"Received: {len(class_names)} names for {len(classes)} labels."
+            )
+        if len(classes) < 2:
+            raise ValueError(
+                "A classifier needs at least two classes. Received: labels of "
+                f"`train` that are all {classes[0]}."
+            )
+        self.class_names = [str(name) for name in class_names]
+        self.test = None
+        if test is not None:
+            images, labels = _unpack(test, "test")
+            unknown = np.setdiff1d(labels, classes)
+            if len(unknown):
+                raise ValueError(
+                    "`test` must have no labels that `train` has not. "
+                    f"Received: {unknown[:5].tolist()}, while `train` has "
+                    f"{classes[:20].tolist()}."
+                )
+            self.test = images, np.searchsorted(classes, labels)
+
+    def value_range(self, model, value_range=None):
+        """The range that the images are in: as given, the model's, or guessed.
+
+        Raises:
+            ValueError: If there are values outside of it.
+        """
+        if value_range is None:
+            are_floats = np.issubdtype(self.images.dtype, np.floating)
+            value_range = (0, 1) if are_floats else (0, 255)
+            if isinstance(model, SimCLRModel):
+                value_range = model.value_range
+        low, high = standardize_value_range(value_range)
+        for name, data in (("train", (self.images,)), ("test", self.test)):
+            if data is None:
+                continue
+            smallest, largest = data[0].min(), data[0].max()
+            if not (low <= smallest and largest <= high):  # NaN, too.
+                raise ValueError(
+                    f"Images of `{name}` must lie in value_range="
+                    f"({low}, {high}). Received: values from {smallest} to "
+                    f"{largest}; state their range by `value_range=`."
+                )
+        are_floats = np.issubdtype(self.images.dtype, np.floating)
+        if are_floats and looks_scaled((low, high)) and self.images.max() <= 1:
+            warn_of_scaled_images((low, high))
+        return low, high
+
+    def accuracy(self, classifier):
+        """Of a classifier on the test images, in [0, 1]; None without."""
+        if self.test is None:
+            return None
+        images, labels = self.test
+        logits = classifier.predict(images, verbose=0)
+        return float(np.mean(logits.argmax(axis=-1) == labels))
+
+
+def batches(images, labels, batch_size, seed):
+    """Batches without end; all images once an epoch, in a seeded order."""
+    generator = np.random.default_rng(seed)
+    while True:
+        order = generator.permutation(len(images))
+        for start in range(0, len(images), batch_size):
+            rows = order[start : start + batch_size]
+            yield images[rows], labels[rows]
+
+
+def training_augmentation(augmentation, model, image_shape, value_range, seed):
+    """`augmentation`, or what `"crop and flip"` stands for.
+
+    Crops have the size of the images that the encoder takes, or that a
+    `SimCLRModel` was trained on; if that is not known, of the images.
+    """
+    if not isinstance(augmentation, str):
+        return augmentation
+    if augmentation != CROP_AND_FLIP:
+        raise ValueError(
+            f'`augmentation` must be "{CROP_AND_FLIP}", a layer or None. '
+            f"Received: augmentation={augmentation!r}."
+        )
+    size = image_shape[1:3]
+    if isinstance(model, SimCLRModel):
+        preprocessing = model.evaluation_preprocessing
+        if getattr(preprocessing, "height", None) is not None:
+            size = (preprocessing.height, preprocessing.width)
+        model = model.encoder
+    expected = getattr(model, "input_shape", None)
+    if isinstance(expected, tuple) and None not in expected[1:3]:
+        size = expected[1:3]
+    keywords = {"value_range": value_range, "seed": seed}
+    return keras.Sequential(
+        [RandomResizedCrop(*size, **keywords), RandomHorizontalFlip(**keywords)]
+    )
+
+
+def copy_encoder(model, image_shape):
+    """A copy of an encoder, or of that of a `SimCLRModel`.
+
+    Args:
+        model: `SimCLRModel` or encoder.
+        image_shape: Shape of images (N, H, W, C).
+
+    Raises:
+        TypeError: If it cannot be copied.
+        ValueError: If it has no weights yet.
+    """
+    encoder = model.encoder if isinstance(model, SimCLRModel) else model
+    if not encoder.built:
+        raise ValueError(
+            f"The encoder {encoder.name!r} must have weights. Received one "
+            "that is not built: call it on images, train it or load it first."
+        )
+    copy = empty_copy(encoder)
+    if not copy.built or len(copy.weights) != len(encoder.weights):
+        copy(ops.zeros((1, *image_shape[1:])))
+    copy.set_weights(encoder.get_weights())
+    copy.trainable = True
+    return copy
+
+
+def empty_copy(layer):
+    """A layer of the same configuration."""
+    try:
+        config = keras.saving.serialize_keras_object(layer)
+        return keras.saving.deserialize_keras_object(
+            config,
+            {type(layer).__name__: type(layer)},
+            # It comes from this process, not from a file.
+            safe_mode=False,
+        )
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise TypeError(
+            f"A copy is trained, and {layer.name!r}, a {type(layer).__name__}, "
+            "cannot be copied: give its class a `get_config` that returns the "
+            f"arguments of its constructor. Keras says: {error}"
+        ) from error
+
+
+def _unpack(data, name):
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise TypeError(
+            f"`{name}` must be a pair (images, labels). Received: "
+            f"{type(data).__name__}; a set of simclr_keras.data has "
+            "`set.arrays()`."
+        )
+    images = np.asarray(data[0])
+    if images.ndim != 4 or len(images) < 1:
+        raise ValueError(
+            f"Images of `{name}` must have the shape (N, H, W, C). Received: "
+            f"shape={images.shape}."
+        )
+    return images, check_labels(data[1], len(images), f"labels of {name}")
