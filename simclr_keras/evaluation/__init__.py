@@ -1,5 +1,6 @@
 """Measures of a representation: nearest neighbours, linear classifiers."""
 
+from simclr_keras.evaluation.distillation import Distilled, distill
 from simclr_keras.evaluation.features import extract_features
 from simclr_keras.evaluation.fine_tuning import FineTuned, fine_tune
 from simclr_keras.evaluation.image_classifier import ImageClassifier
@@ -27,6 +28,7 @@ from simclr_keras.evaluation.neighbours import Neighbours, nearest_neighbours
 from simclr_keras.evaluation.subsets import class_balanced_subset
 
 __all__ = [
+    "Distilled",
     "FineTuned",
     "ImageClassifier",
     "LinearOnImages",
@@ -36,6 +38,7 @@ __all__ = [
     "alignment",
     "class_balanced_subset",
     "contrastive_accuracy",
+    "distill",
     "extract_features",
     "feature_std",
     "fine_tune",

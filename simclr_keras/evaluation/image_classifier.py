@@ -99,8 +99,12 @@ class ImageClassifier(keras.Model):
             images = self.augmentation(images, training=True)
         elif self.evaluation_preprocessing is not None:
             images = self.evaluation_preprocessing(images)
+        return self.classify_views(images, training)
+
+    def classify_views(self, views, training=None):
+        """Logits (B, C) of images that are augmented and resized already."""
         low, high = self.value_range
-        x = (ops.cast(images, "float32") - low) / (high - low)
+        x = (ops.cast(views, "float32") - low) / (high - low)
         x = self.encoder(x, training=training and self.encoder.trainable)
         if self.head is not None:
             x = self.head(x, training=training)

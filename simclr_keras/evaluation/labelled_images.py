@@ -38,7 +38,7 @@ class LabelledImages:
     """
 
     def __init__(self, train, test=None, class_names=None):
-        self.images, labels = _unpack(train, "train")
+        self.images, labels = self.unpack(train, "train")
         classes, self.labels = np.unique(labels, return_inverse=True)
         if class_names is None:
             class_names = classes
@@ -55,7 +55,7 @@ class LabelledImages:
         self.class_names = [str(name) for name in class_names]
         self.test = None
         if test is not None:
-            images, labels = _unpack(test, "test")
+            images, labels = self.unpack(test, "test")
             unknown = np.setdiff1d(labels, classes)
             if len(unknown):
                 raise ValueError(
@@ -64,6 +64,23 @@ class LabelledImages:
                     f"{classes[:20].tolist()}."
                 )
             self.test = images, np.searchsorted(classes, labels)
+
+    @staticmethod
+    def unpack(data, name):
+        """Images and labels of a pair, checked."""
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            raise TypeError(
+                f"`{name}` must be a pair (images, labels). Received: "
+                f"{type(data).__name__}; a set of simclr_keras.data has "
+                "`set.arrays()`."
+            )
+        images = np.asarray(data[0])
+        if images.ndim != 4 or len(images) < 1:
+            raise ValueError(
+                f"Images of `{name}` must have the shape (N, H, W, C). "
+                f"Received: shape={images.shape}."
+            )
+        return images, check_labels(data[1], len(images), f"labels of {name}")
 
     def value_range(self, model, value_range=None):
         """The range that the images are in: as given, the model's, or guessed.
@@ -180,19 +197,3 @@ def empty_copy(layer):
             "cannot be copied: give its class a `get_config` that returns the "
             f"arguments of its constructor. Keras says: {error}"
         ) from error
-
-
-def _unpack(data, name):
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise TypeError(
-            f"`{name}` must be a pair (images, labels). Received: "
-            f"{type(data).__name__}; a set of simclr_keras.data has "
-            "`set.arrays()`."
-        )
-    images = np.asarray(data[0])
-    if images.ndim != 4 or len(images) < 1:
-        raise ValueError(
-            f"Images of `{name}` must have the shape (N, H, W, C). Received: "
-            f"shape={images.shape}."
-        )
-    return images, check_labels(data[1], len(images), f"labels of {name}")
