@@ -216,6 +216,84 @@ def plot_representations(
     return _save(figure, path)
 
 
+def plot_confusion(labels, predicted, class_names=None, path=None):
+    """Which classes are taken for which: a row for each class.
+
+    The shade is a part of the row, so that a large class does not hide others;
+    with up to 20 classes the numbers of images stand in the cells.
+
+    Args:
+        labels: Integer array (N,), the classes of images.
+        predicted: Integer array (N,), what they were taken for.
+        class_names: Sequence of strings, the name of every class, which labels
+            are the places of. None takes the labels themselves. Defaults to
+            None.
+        path: As in `plot_views`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: If Matplotlib is not installed.
+        ValueError: If the arrays are not two (N,) with N of at least 1, or a
+            label has no name.
+
+    Example:
+        >>> import simclr_keras
+        >>> figure = simclr_keras.plots.plot_confusion(
+        ...     [0, 0, 1, 1], [0, 1, 1, 1], ["cat", "dog"], "confusion.png"
+        ... )
+    """
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    if labels.ndim != 1 or not len(labels) or labels.shape != predicted.shape:
+        raise ValueError(
+            "`labels` and `predicted` must be arrays (N,) with N of at least "
+            f"1. Received: labels.shape={labels.shape}, predicted.shape="
+            f"{predicted.shape}."
+        )
+    if class_names is None:
+        class_names, places = np.unique(
+            np.concatenate([labels, predicted]), return_inverse=True
+        )
+        labels, predicted = np.split(places, 2)
+    count = len(class_names)
+    for name, values in (("labels", labels), ("predicted", predicted)):
+        if values.min() < 0 or values.max() >= count:
+            raise ValueError(
+                f"`{name}` must be places of `class_names`, from 0 to "
+                f"{count - 1}. Received: from {values.min()} to {values.max()}."
+            )
+    numbers = np.zeros((count, count), int)
+    np.add.at(numbers, (labels, predicted), 1)
+    parts = numbers / np.maximum(numbers.sum(axis=1, keepdims=True), 1)
+    side = min(max(3.0, 0.55 * count), 12.0)
+    figure = _figure(figsize=(side + 2, side + 2))
+    axis = figure.subplots()
+    axis.imshow(parts, cmap="Blues", vmin=0, vmax=1)
+    has_numbers = count <= MAX_CLASSES_IN_LEGEND
+    # A name is a name, whatever dollar signs it has.
+    style = {"fontsize": 9 if has_numbers else 5, "parse_math": False}
+    names = [str(name) for name in class_names]
+    axis.set_xticks(range(count), names, rotation=90, **style)
+    axis.set_yticks(range(count), names, **style)
+    axis.set_xlabel("taken for")
+    axis.set_ylabel("is")
+    right = int(np.trace(numbers))
+    axis.set_title(f"{right:,} of {len(labels):,} right")
+    for (row, column), number in np.ndenumerate(numbers):
+        if has_numbers and number:
+            axis.text(
+                column,
+                row,
+                f"{number:,}",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if parts[row, column] > 0.5 else "black",
+            )
+    return _save(figure, path)
+
+
 def _quantity(name):
     """What the values of one panel have in common."""
     name = name.removeprefix("val_")

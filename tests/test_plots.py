@@ -238,3 +238,57 @@ def test_a_missing_package_is_named(module, package, call, monkeypatch):
     with pytest.raises(ImportError, match=package) as error:
         call()
     assert 'pip install "simclr_keras[plots]"' in str(error.value)
+
+
+def cells(figure):
+    """The texts of a matrix's cells, by (row, column)."""
+    (axis,) = figure.axes
+    return {
+        (round(text.get_position()[1]), round(text.get_position()[0])): (
+            text.get_text()
+        )
+        for text in axis.texts
+    }
+
+
+def test_confusion_counts_rows_of_classes():
+    labels, predicted = [0, 0, 0, 1, 2, 2], [0, 0, 1, 1, 0, 2]
+    figure = plots.plot_confusion(labels, predicted, ["cat", "$dog$", "hen"])
+    expected = {(0, 0): "2", (0, 1): "1", (1, 1): "1", (2, 0): "1", (2, 2): "1"}
+    assert cells(figure) == expected
+    (axis,) = figure.axes
+    assert axis.get_title() == "4 of 6 right"
+    assert (axis.get_ylabel(), axis.get_xlabel()) == ("is", "taken for")
+    for ticks in (axis.get_xticklabels(), axis.get_yticklabels()):
+        assert [t.get_text() for t in ticks] == ["cat", "$dog$", "hen"]
+    (image,) = axis.images
+    np.testing.assert_allclose(image.get_array()[0], [2 / 3, 1 / 3, 0])
+
+
+def test_confusion_of_labels_without_names():
+    figure = plots.plot_confusion([-3, 9], [9, 40])
+    (axis,) = figure.axes
+    names = [t.get_text() for t in axis.get_yticklabels()]
+    assert names == ["-3", "9", "40"]
+    assert cells(figure) == {(0, 1): "1", (1, 2): "1"}
+
+
+def test_confusion_of_many_classes_has_no_numbers(tmp_path):
+    labels = np.arange(30)
+    figure = plots.plot_confusion(labels, labels, path=tmp_path / "c.png")
+    assert not figure.axes[0].texts
+    assert (tmp_path / "c.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted", "names", "message"),
+    [
+        ([0, 1], [0], None, "two|labels.shape"),
+        ([], [], None, "at least 1"),
+        ([0, 3], [0, 1], ["a", "b"], "`labels` must be places.*from 0 to 3"),
+        ([0, 1], [0, -1], ["a", "b"], "`predicted` must be.*from -1 to 0"),
+    ],
+)
+def test_confusion_refuses_what_does_not_fit(labels, predicted, names, message):
+    with pytest.raises(ValueError, match=message):
+        plots.plot_confusion(labels, predicted, names)
