@@ -14,8 +14,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 BLOCK = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
-# Half a minute, most of it compiling a network of 150 layers.
-SLOW = ("From KerasCV's SimCLRTrainer",)
+# What takes long to compile.
+SLOW = ("From KerasCV's SimCLRTrainer", "From TensorFlow Similarity")
+SLOW_GUIDES = ("export", "own_images")
 # What a guide says for an accelerator, and what is run here in its place.
 SMALL = {
     "own_images": (
@@ -80,7 +81,17 @@ def photos(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=path.stem,
+            marks=[pytest.mark.slow] if path.stem in SLOW_GUIDES else [],
+        )
+        for path in GUIDES
+    ],
+)
 def test_the_guides_run_as_one_program(path, photos):
     """A guide's blocks, one after the other, in one namespace."""
     text = path.read_text(encoding="utf-8")

@@ -29,16 +29,19 @@ class LinearResult(typing.NamedTuple):
         validation_accuracy: Dict from each l2 value that was tried to its
             accuracy in [0, 1] on the validation split; empty where l2 was
             fixed.
+        predicted: Integer array (M,), the labels that it gives the test set.
     """
 
     accuracy: float
     l2: float
     validation_accuracy: dict
+    predicted: np.ndarray
 
     def __repr__(self):
         return (
             f"LinearResult(accuracy={self.accuracy:.4f}, l2={self.l2:g}, "
-            f"validation_accuracy=<{len(self.validation_accuracy)} values>)"
+            f"validation_accuracy=<{len(self.validation_accuracy)} values>, "
+            f"predicted=<{len(self.predicted)} labels>)"
         )
 
 
@@ -92,7 +95,7 @@ def linear_evaluation(
         seed: Integer, draws the validation split. Defaults to 0.
 
     Returns:
-        A `LinearResult` (accuracy, l2, validation_accuracy).
+        A `LinearResult` (accuracy, l2, validation_accuracy, predicted).
 
     Raises:
         ValueError: If shapes do not fit together, there are fewer than two
@@ -149,8 +152,9 @@ def linear_evaluation(
         l2 = equals[len(equals) // 2]
     classifier = _logistic_regression(max_iterations)
     _fit(classifier, train_features, train_labels, l2)
-    accuracy = classifier.score(test_features, test_labels)
-    return LinearResult(float(accuracy), l2, validation_accuracy)
+    predicted = classifier.predict(test_features)
+    accuracy = float(np.mean(predicted == test_labels))
+    return LinearResult(accuracy, l2, validation_accuracy, predicted)
 
 
 def standardize(train_features, *others):

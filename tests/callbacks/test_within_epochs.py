@@ -80,7 +80,9 @@ def test_the_best_is_kept(tmp_path):
     assert checkpoints.positions() == [(1, 0), (3, 0)]
 
 
-@pytest.mark.parametrize("repeats", [False, True])
+@pytest.mark.parametrize(
+    "repeats", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_a_dataset_that_does_not_read_what_is_done(repeats, tmp_path):
     (tmp_path / "photos").mkdir()
     for k in range(8):

@@ -245,8 +245,8 @@ def compositions():
     "name",
     [
         "simclr",
-        "sequential",
-        "two crops",
+        pytest.param("sequential", marks=pytest.mark.slow),
+        pytest.param("two crops", marks=pytest.mark.slow),
         pytest.param("two layers", marks=pytest.mark.slow),
     ],
 )

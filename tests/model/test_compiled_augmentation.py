@@ -83,6 +83,7 @@ def test_equal_augmentations_share_what_is_compiled():
     assert len({id(each) for each in (one, other, turned)}) == 3
 
 
+@pytest.mark.slow
 def test_what_is_shared_makes_the_same_views_as_what_is_not():
     losses = []
     for _ in range(2):
