@@ -1,0 +1,429 @@
+"""Where an encoder and images come from, and the features they make.
+
+An encoder is the run folder of `pretrain.py`, a `.keras` file of an encoder, a
+`SimCLRModel` or an `ImageClassifier`, or a folder of `export_saved_model`.
+Images are a folder, at any depth, or a list of files. TensorFlow is imported
+only where it computes, so that `--help` need not wait for it.
+"""
+
+import json
+import os
+import re
+import sys
+import typing
+import warnings
+import zipfile
+
+import numpy as np
+from command_line import UsageError, check_exists, path, positive
+
+# So many files that were left out are named, and the others counted.
+NAMED = 5
+
+
+class Encoder(typing.NamedTuple):
+    """An encoder, and the images that it takes.
+
+    Attributes:
+        model: Keras model or layer from images in [0, 1] to (B, F).
+        image_size: Pair of integers (height, width).
+        channels: Integer, 1 or 3.
+    """
+
+    model: typing.Any
+    image_size: tuple
+    channels: int
+
+
+class Features(typing.NamedTuple):
+    """Representations, with the file of each.
+
+    Attributes:
+        features: float32 array (N, F).
+        paths: List of N strings.
+    """
+
+    features: np.ndarray
+    paths: list
+
+
+# --- The command line -------------------------------------------------------
+def add_encoder(parser, required=True):
+    """Adds --encoder, --image_size and --batch_size."""
+    parser.add_argument(
+        "--encoder",
+        type=path,
+        required=required,
+        help="run folder of pretrain.py, .keras file of an encoder, of a "
+        "SimCLRModel or of an ImageClassifier, or exported SavedModel folder"
+        + ("" if required else ". Default: none"),
+    )
+    parser.add_argument(
+        "--image_size",
+        type=positive,
+        help="side in pixels to which images are cropped and resized. "
+        "Default: that of the images the encoder was made for",
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=positive,
+        default=64,
+        help="images at a time through the encoder",
+    )
+
+
+def add_images(parser, required=True):
+    """Adds --images."""
+    parser.add_argument(
+        "--images",
+        type=path,
+        required=required,
+        metavar="FOLDER",
+        help="folder of images, also in folders below it"
+        + ("" if required else ". Default: none"),
+    )
+
+
+def add_features(parser):
+    """Adds --features, in place of an encoder and images."""
+    parser.add_argument(
+        "--features",
+        type=path,
+        metavar="FILE",
+        help=".npz file of features.py, in place of --encoder and --images; "
+        "start it where features.py was started, so that the images are found. "
+        "Default: none",
+    )
+
+
+def check_encoder(options):
+    """Raises a `UsageError` unless --encoder may be an encoder."""
+    name = options.encoder
+    if os.path.isdir(name):
+        is_run = os.path.exists(os.path.join(name, "config.json"))
+        if is_run and not os.path.exists(os.path.join(name, "encoder.keras")):
+            raise UsageError(
+                f"--encoder is a run without encoder.keras: {name}. It is "
+                "written at the run's end, or on Ctrl-C."
+            )
+        if not is_run and not _holds(name, "encoder.keras", "saved_model.pb"):
+            raise UsageError(
+                "--encoder must be a run folder with encoder.keras, a .keras "
+                f"file or an exported SavedModel. Received the folder: {name}"
+            )
+        return
+    check_exists("--encoder", name, is_folder=False)
+    if not name.endswith(".keras"):
+        raise UsageError(f"--encoder must be a .keras file. Received: {name}")
+
+
+def is_saved_model(name):
+    """Whether an encoder is an exported SavedModel."""
+    return os.path.isdir(name) and not _holds(name, "encoder.keras")
+
+
+def check_images(flag, folder):
+    """Raises a `UsageError` unless there is such a folder."""
+    check_exists(flag, folder, is_folder=True)
+
+
+def check_source(options, takes_both=False):
+    """Raises a `UsageError` unless features are given, or what makes them.
+
+    Args:
+        options: The arguments.
+        takes_both: Boolean, whether an encoder may come with features.
+    """
+    if (options.features is None) == (options.images is None):
+        raise UsageError("give either --encoder and --images, or --features.")
+    if options.images and not options.encoder:
+        raise UsageError("--images needs --encoder.")
+    if options.features and options.encoder and not takes_both:
+        raise UsageError("--features stands in place of --encoder.")
+    if options.encoder:
+        check_encoder(options)
+    if options.images:
+        check_images("--images", options.images)
+        return
+    check_exists("--features", options.features, is_folder=False)
+    if not options.features.endswith(".npz"):
+        raise UsageError(
+            "--features must be an .npz file of features.py. Received: "
+            f"{options.features}"
+        )
+
+
+def _holds(folder, *names):
+    return any(os.path.exists(os.path.join(folder, name)) for name in names)
+
+
+# --- The encoder ------------------------------------------------------------
+def load_encoder(options):
+    """The `Encoder` of --encoder.
+
+    Raises:
+        ValueError: If it cannot be loaded, or the size of its images is not
+            known.
+    """
+    name, shape, config = options.encoder, None, {}
+    if is_saved_model(name):
+        model, shape = _load_saved_model(name)
+    elif os.path.isdir(name):
+        if _holds(name, "config.json"):
+            config = _read_json(os.path.join(name, "config.json"))
+        model = _load_keras(os.path.join(name, "encoder.keras"))
+    else:
+        model = _load_keras(name)
+    # A SimCLRModel and an ImageClassifier have their encoder inside.
+    model = getattr(model, "encoder", model)
+    shape = shape or _input_shape(model) or (None, None, None)
+    height, width, channels = shape
+    from_config = config.get("image_size")
+    size = (height or from_config, width or from_config)
+    if options.image_size:
+        size = (options.image_size, options.image_size)
+        if any(known not in (None, size[0]) for known in shape[:2]):
+            raise ValueError(
+                f"--image_size must be {height}, the size of the images that "
+                f"the encoder takes. Received: {options.image_size}"
+            )
+    if None in size:
+        raise UsageError(
+            "--image_size must be given, since this encoder takes images of "
+            f"any size: {name}"
+        )
+    return Encoder(model, size, channels or config.get("channels") or 3)
+
+
+def load_classifier(options):
+    """The `ImageClassifier` of --classifier."""
+    from simclr_keras.evaluation import ImageClassifier
+
+    model = _load_keras(options.classifier)
+    if not isinstance(model, ImageClassifier):
+        raise UsageError(
+            "--classifier must be a classifier.keras of classify.py. Received "
+            f"a {type(model).__name__}: {options.classifier}"
+        )
+    return model
+
+
+def _load_keras(name):
+    """The model in a .keras file."""
+    import keras
+
+    import simclr_keras  # noqa: F401 - registers its layers
+
+    # Keras would say that there is no such file.
+    if not zipfile.is_zipfile(name):
+        raise ValueError(f"{name} is damaged, or no .keras file.")
+    try:
+        return keras.saving.load_model(name, compile=False)
+    except Exception as error:  # A file can be wrong in every way.
+        raise ValueError(f"{name} cannot be loaded: {error}") from error
+
+
+def _load_saved_model(name):
+    """An exported encoder, and the shape of its images."""
+    import simclr_keras
+
+    model = simclr_keras.export.SavedModelEncoder(name, trainable=False)
+    signature = model.module.signatures["serving_default"]
+    _, keywords = signature.structured_input_signature
+    return model, tuple(keywords["images"].shape)[1:]
+
+
+def _input_shape(model):
+    """(H, W, C) of the images of a Keras model, None where it has none."""
+    shape = getattr(model, "input_shape", None)
+    if isinstance(shape, tuple) and len(shape) == 4:
+        return shape[1:]
+    return None
+
+
+def _read_json(name):
+    try:
+        with open(name, encoding="utf-8") as file:
+            return dict(json.load(file))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} is damaged: {error}") from None
+
+
+# --- The images -------------------------------------------------------------
+def load_images(folder, encoder, labels=None):
+    """The readable images of a folder, read while they are used.
+
+    Says how many there are, and which files were left out and why.
+
+    Args:
+        folder: String.
+        encoder: `Encoder`, for the size of the images.
+        labels: As in `load_image_folder`.
+
+    Returns:
+        `ImageData`, whose `train` has all images, and their `paths`.
+    """
+    import simclr_keras
+
+    print(f"Reading the images of {folder} ...", flush=True)
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        data = simclr_keras.data.load_image_folder(
+            folder,
+            encoder.image_size,
+            labels=labels,
+            channels=encoder.channels,
+            on_error="skip",
+            in_memory=False,
+        )
+    for warning in noted:
+        # What was left out is told below, with the reasons.
+        if "reached in several ways" in str(warning.message):
+            print(warning.message)
+    _tell(data.train.num_images, _reasons(folder, data.skipped))
+    return data
+
+
+def load_files(paths, encoder):
+    """The readable ones of some image files, read while they are used.
+
+    Returns:
+        A set as `load_images` gives it as `train`, and a boolean array (N,):
+        which of the files it has.
+    """
+    import tensorflow as tf
+
+    from simclr_keras.data.image_folder import FileImageSet
+
+    files = FileImageSet(paths, None, encoder.image_size, encoder.channels)
+    readable = tf.data.Dataset.range(len(paths)).map(
+        lambda index: files.try_load(index)[0], tf.data.AUTOTUNE
+    )
+    is_valid = np.array(list(readable.as_numpy_iterator()))
+    left_out = {p: _reason(p) for p, ok in zip(paths, is_valid) if not ok}
+    if len(left_out) == len(paths):
+        name, reason = next(iter(left_out.items()))
+        raise ValueError(
+            f"None of the {len(paths)} image files can be read. The first is "
+            f"{name}: {reason}"
+        )
+    _tell(int(is_valid.sum()), left_out)
+    return files.subset(is_valid), is_valid
+
+
+def _tell(count, left_out):
+    print(f"{count:,} images read, {len(left_out):,} left out.")
+    for name, reason in list(left_out.items())[:NAMED]:
+        print(f"    {printable(name)}: {reason}")
+    if len(left_out) > NAMED:
+        print(f"    and {len(left_out) - NAMED:,} more")
+
+
+def _reasons(folder, skipped):
+    """Dictionary from the files that were left out to the reasons."""
+    from simclr_keras.data.image_files import find_images
+    from simclr_keras.data.image_folder import MAX_BYTES
+
+    if not skipped:
+        return {}
+    unusable = find_images(folder, MAX_BYTES).unreadable
+    # Of each that is named only: each is read once more.
+    return {
+        name: unusable.get(name) or (_reason(name) if k < NAMED else "")
+        for k, name in enumerate(skipped)
+    }
+
+
+def _reason(name):
+    """What the library says about a file that it cannot read."""
+    import tensorflow as tf
+
+    from simclr_keras.data.image_folder import FileImageSet
+
+    try:
+        next(iter(FileImageSet([name], None, (8, 8), 3).batches(1)))
+    except tf.errors.OpError as error:
+        found = re.search(
+            r"Cannot read the image file .*?: (.*?) Fix or", error.message
+        )
+        if found:
+            return found[1]
+    return "It cannot be read."
+
+
+# --- The features -----------------------------------------------------------
+def extract(encoder, images, batch_size):
+    """Features of a set of images, with a progress bar.
+
+    Args:
+        encoder: `Encoder`.
+        images: Set of `simclr_keras.data` with uint8 images.
+        batch_size: Positive integer.
+
+    Returns:
+        float32 array (N, F).
+    """
+    import simclr_keras
+
+    # An encoder takes [0, 1] and does not scale; here images are bytes.
+    model = simclr_keras.SimCLRModel(
+        encoder.model,
+        simclr_keras.ProjectionHead(kind="none"),
+        value_range=(0, 255),
+    )
+    return simclr_keras.evaluation.extract_features(
+        model, images, batch_size=batch_size, verbose=progress()
+    )
+
+
+def progress():
+    """1 for a progress bar, which in a file would be a line of rubbish."""
+    return int(sys.stdout.isatty())
+
+
+def find_features(options):
+    """The `Features` that the command line asks for: read, or extracted."""
+    if options.features:
+        return read_features(options.features)
+    encoder = load_encoder(options)
+    images = load_images(options.images, encoder).train
+    features = extract(encoder, images, options.batch_size)
+    return Features(features, images.paths.tolist())
+
+
+def read_features(name):
+    """The `Features` in an .npz file of `features.py`."""
+    try:
+        with np.load(name, allow_pickle=False) as file:
+            features, paths = file["features"], file["paths"].tolist()
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
+        raise ValueError(
+            f"--features must be an .npz file of features.py. {name} is none: "
+            f"{e}"
+        ) from None
+    if features.ndim != 2 or len(features) != len(paths):
+        raise ValueError(
+            f"--features must hold a row for each path. Received: shape "
+            f"{features.shape} and {len(paths)} paths in {name}"
+        )
+    missing = sum(not os.path.exists(p) for p in paths)
+    if missing:
+        print(
+            f"{missing:,} of {len(paths):,} images are not where {name} says "
+            "and are drawn gray: start this where features.py was started."
+        )
+    return Features(features, paths)
+
+
+def unit_length(features):
+    """Features of length 1; a row of zeros stays one."""
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(length > 0, length, 1)
+
+
+def printable(name):
+    """A path as text that any file and terminal takes.
+
+    File names are bytes, and some are no UTF-8.
+    """
+    return os.fsencode(name).decode("utf-8", "replace")
