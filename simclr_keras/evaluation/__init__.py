@@ -1,8 +1,8 @@
 """Measures of a representation: nearest neighbours, linear classifiers."""
 
-from simclr_keras.evaluation.distillation import Distilled, distill
+from simclr_keras.evaluation.distillation import distill
 from simclr_keras.evaluation.features import extract_features
-from simclr_keras.evaluation.fine_tuning import FineTuned, fine_tune
+from simclr_keras.evaluation.fine_tuning import fine_tune
 from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.evaluation.knn import knn_accuracy, knn_predict
 from simclr_keras.evaluation.label_efficiency import label_efficiency
@@ -15,6 +15,7 @@ from simclr_keras.evaluation.label_free import (
     rank_me,
     uniformity,
 )
+from simclr_keras.evaluation.labelled_images import TrainedClassifier
 from simclr_keras.evaluation.linear import (
     LinearResult,
     linear_evaluation,
@@ -28,13 +29,12 @@ from simclr_keras.evaluation.neighbours import Neighbours, nearest_neighbours
 from simclr_keras.evaluation.subsets import class_balanced_subset
 
 __all__ = [
-    "Distilled",
-    "FineTuned",
     "ImageClassifier",
     "LinearOnImages",
     "LinearResult",
     "Neighbours",
     "PairSimilarity",
+    "TrainedClassifier",
     "alignment",
     "class_balanced_subset",
     "contrastive_accuracy",

@@ -1,7 +1,5 @@
 """Distillation: a student learns a teacher's answers on unlabelled images."""
 
-import typing
-
 import keras
 import numpy as np
 from keras import ops
@@ -11,30 +9,12 @@ from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.evaluation.labelled_images import (
     CROP_AND_FLIP,
     LabelledImages,
-    batches,
+    TrainedClassifier,
     copy_encoder,
     empty_copy,
+    train_classifier,
     training_augmentation,
 )
-from simclr_keras.optimizers import WarmupCosineDecay, scaled_learning_rate
-
-
-class Distilled(typing.NamedTuple):
-    """What `distill` returns.
-
-    Attributes:
-        model: `ImageClassifier`, the student.
-        accuracy: Float in [0, 1], of the test images; None without.
-        history: Dictionary from the names of losses and metrics to their
-            values, one an epoch.
-    """
-
-    model: ImageClassifier
-    accuracy: float | None
-    history: dict
-
-    def __repr__(self):
-        return f"Distilled(accuracy={self.accuracy}, model={self.model.name!r})"
 
 
 def distill(
@@ -92,8 +72,7 @@ def distill(
         callbacks: As in `fine_tune`.
 
     Returns:
-        `Distilled`: the student as an `ImageClassifier`, its accuracy, and the
-        history.
+        `TrainedClassifier`: the student, its accuracy, and the history.
 
     Raises:
         TypeError: If the teacher is not an `ImageClassifier`, or the student
@@ -136,7 +115,6 @@ def distill(
         labels = np.full(len(images), -1)
     data = _Images((images, labels), test, num_classes)
     low_high = data.value_range(teacher, teacher.value_range)
-    batch_size = min(batch_size, len(data.images))
     # A copy, whose weights are not those of what is trained.
     frozen = empty_copy(teacher)
     frozen(data.images[:1])
@@ -152,24 +130,20 @@ def distill(
         label_weight,
         seed,
     )
-    steps = -(-len(data.images) // batch_size)
-    if optimizer is None:
-        rate = scaled_learning_rate(learning_rate, batch_size)
-        optimizer = keras.optimizers.SGD(
-            WarmupCosineDecay(rate, epochs * steps),
-            momentum=0.9,
-            nesterov=True,
-        )
-    model.compile(optimizer)
-    history = model.fit(
-        batches(data.images, data.labels, batch_size, seed),
-        steps_per_epoch=steps,
+    history = train_classifier(
+        model,
+        data.images,
+        data.labels,
         epochs=epochs,
-        shuffle=False,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        seed=seed,
         verbose=verbose,
-        callbacks=list(callbacks),
-    ).history
-    return Distilled(model.student, data.accuracy(model.student), history)
+        callbacks=callbacks,
+    )
+    student = model.student
+    return TrainedClassifier(student, data.accuracy(student), history)
 
 
 class _Images(LabelledImages):

@@ -1,7 +1,5 @@
 """Fine-tuning: encoder and classifier trained together on labelled images."""
 
-import typing
-
 import keras
 
 from simclr_keras.evaluation.checks import check_count
@@ -9,31 +7,13 @@ from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.evaluation.labelled_images import (
     CROP_AND_FLIP,
     LabelledImages,
-    batches,
+    TrainedClassifier,
     copy_encoder,
     empty_copy,
+    train_classifier,
     training_augmentation,
 )
 from simclr_keras.model import SimCLRModel
-from simclr_keras.optimizers import WarmupCosineDecay, scaled_learning_rate
-
-
-class FineTuned(typing.NamedTuple):
-    """What `fine_tune` returns.
-
-    Attributes:
-        model: `ImageClassifier`, from images to classes.
-        accuracy: Float in [0, 1], of the test images; None without.
-        history: Dictionary from the names of losses and metrics to their
-            values, one an epoch.
-    """
-
-    model: ImageClassifier
-    accuracy: float | None
-    history: dict
-
-    def __repr__(self):
-        return f"FineTuned(accuracy={self.accuracy}, model={self.model.name!r})"
 
 
 def fine_tune(
@@ -95,7 +75,7 @@ def fine_tune(
             ().
 
     Returns:
-        `FineTuned`: the model, its accuracy, and the history.
+        `TrainedClassifier`: the model, its accuracy, and the history.
 
     Raises:
         TypeError: If `train` or `test` is not a pair, labels are not integers,
@@ -134,29 +114,21 @@ def fine_tune(
         value_range,
         seed,
     )
-    batch_size = min(batch_size, len(data.images))
-    steps = -(-len(data.images) // batch_size)
-    if optimizer is None:
-        rate = scaled_learning_rate(learning_rate, batch_size)
-        optimizer = keras.optimizers.SGD(
-            WarmupCosineDecay(rate, epochs * steps),
-            momentum=0.9,
-            nesterov=True,
-        )
-    classifier.compile(
-        optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    history = train_classifier(
+        classifier,
+        data.images,
+        data.labels,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        seed=seed,
+        verbose=verbose,
+        callbacks=callbacks,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    history = classifier.fit(
-        batches(data.images, data.labels, batch_size, seed),
-        steps_per_epoch=steps,
-        epochs=epochs,
-        shuffle=False,
-        verbose=verbose,
-        callbacks=list(callbacks),
-    ).history
-    return FineTuned(classifier, data.accuracy(classifier), history)
+    return TrainedClassifier(classifier, data.accuracy(classifier), history)
 
 
 def _copy_of_head(model, num_layers):

@@ -1,4 +1,6 @@
-"""What classifiers of images begin from: copies, batches, crop and flip."""
+"""What classifiers of images share: data, copies, crop and flip, the steps."""
+
+import typing
 
 import keras
 import numpy as np
@@ -6,7 +8,9 @@ from keras import ops
 
 from simclr_keras.augmentation import RandomHorizontalFlip, RandomResizedCrop
 from simclr_keras.evaluation.checks import check_labels
+from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.model import SimCLRModel
+from simclr_keras.optimizers import WarmupCosineDecay, scaled_learning_rate
 from simclr_keras.value_range import (
     looks_scaled,
     standardize_value_range,
@@ -118,7 +122,78 @@ class LabelledImages:
         return float(np.mean(logits.argmax(axis=-1) == labels))
 
 
-def batches(images, labels, batch_size, seed):
+class TrainedClassifier(typing.NamedTuple):
+    """What `fine_tune` and `distill` return.
+
+    Attributes:
+        model: `ImageClassifier`, from images to classes.
+        accuracy: Float in [0, 1], of the test images; None without.
+        history: Dictionary from the names of losses and metrics to their
+            values, one an epoch.
+    """
+
+    model: ImageClassifier
+    accuracy: float | None
+    history: dict
+
+    def __repr__(self):
+        return (
+            f"TrainedClassifier(accuracy={self.accuracy}, "
+            f"model={self.model.name!r})"
+        )
+
+
+def train_classifier(
+    model,
+    images,
+    labels,
+    *,
+    epochs,
+    batch_size,
+    learning_rate,
+    optimizer=None,
+    seed=0,
+    verbose=0,
+    callbacks=(),
+    **compile_arguments,
+):
+    """Compiles and fits by the paper's protocol for labelled images.
+
+    Args:
+        model: `keras.Model`.
+        images: Array (N, H, W, C).
+        labels: Integer array (N,).
+        epochs, batch_size: Positive integers; a batch has N images at most.
+        learning_rate: Float > 0, at the beginning, for 256 images.
+        optimizer: In place of the paper's, or None.
+        seed: Integer, draws the order of images in each epoch.
+        verbose, callbacks: Of `fit`.
+        **compile_arguments: Of `compile`.
+
+    Returns:
+        The history, a dictionary.
+    """
+    batch_size = min(batch_size, len(images))
+    steps = -(-len(images) // batch_size)
+    if optimizer is None:
+        rate = scaled_learning_rate(learning_rate, batch_size)
+        optimizer = keras.optimizers.SGD(
+            WarmupCosineDecay(rate, epochs * steps),
+            momentum=0.9,
+            nesterov=True,
+        )
+    model.compile(optimizer, **compile_arguments)
+    return model.fit(
+        _batches(images, labels, batch_size, seed),
+        steps_per_epoch=steps,
+        epochs=epochs,
+        shuffle=False,
+        verbose=verbose,
+        callbacks=list(callbacks),
+    ).history
+
+
+def _batches(images, labels, batch_size, seed):
     """Batches without end; all images once an epoch, in a seeded order."""
     generator = np.random.default_rng(seed)
     while True:

@@ -11,12 +11,11 @@ from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.evaluation.labelled_images import (
     CROP_AND_FLIP,
     LabelledImages,
-    batches,
     copy_encoder,
+    train_classifier,
     training_augmentation,
 )
 from simclr_keras.evaluation.subsets import validation_split
-from simclr_keras.optimizers import WarmupCosineDecay, scaled_learning_rate
 
 
 class LinearOnImages(typing.NamedTuple):
@@ -139,27 +138,24 @@ def linear_evaluation_on_images(
                 "one learning rate."
             )
     images, labels = data.images[~is_held_out], data.labels[~is_held_out]
-    batch_size = min(batch_size, len(images))
     classifiers = _Classifiers(
         copy_encoder(model, images.shape),
         len(data.class_names),
-        [scaled_learning_rate(rate, batch_size) for rate in rates],
+        rates,
         training_augmentation(
             augmentation, model, images.shape, value_range, seed
         ),
         value_range,
     )
-    steps = -(-len(images) // batch_size)
-    classifiers.compile(
-        keras.optimizers.SGD(
-            WarmupCosineDecay(1.0, epochs * steps), momentum=0.9, nesterov=True
-        )
-    )
-    classifiers.fit(
-        batches(images, labels, batch_size, seed),
-        steps_per_epoch=steps,
+    train_classifier(
+        classifiers,
+        images,
+        labels,
         epochs=epochs,
-        shuffle=False,
+        batch_size=batch_size,
+        # Times those of the classifiers, for 256 images as well.
+        learning_rate=1.0,
+        seed=seed,
         verbose=verbose,
     )
     found, best = {}, 0
