@@ -224,7 +224,8 @@ def plot_confusion(labels, predicted, class_names=None, path=None):
 
     Args:
         labels: Integer array (N,), the classes of images.
-        predicted: Integer array (N,), what they were taken for.
+        predicted: Integer array (N,), what they were taken for. Both may be
+            the classes' names instead.
         class_names: Sequence of strings, the name of every class, which labels
             are the places of. None takes the labels themselves. Defaults to
             None.
@@ -235,8 +236,9 @@ def plot_confusion(labels, predicted, class_names=None, path=None):
 
     Raises:
         ImportError: If Matplotlib is not installed.
+        TypeError: If labels are neither integers nor names.
         ValueError: If the arrays are not two (N,) with N of at least 1, or a
-            label has no name.
+            label is none of `class_names`.
 
     Example:
         >>> import simclr_keras
@@ -244,12 +246,21 @@ def plot_confusion(labels, predicted, class_names=None, path=None):
         ...     [0, 0, 1, 1], [0, 1, 1, 1], ["cat", "dog"], "confusion.png"
         ... )
     """
-    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    labels, predicted = (
+        _places(values, name, class_names)
+        for values, name in ((labels, "labels"), (predicted, "predicted"))
+    )
     if labels.ndim != 1 or not len(labels) or labels.shape != predicted.shape:
         raise ValueError(
             "`labels` and `predicted` must be arrays (N,) with N of at least "
             f"1. Received: labels.shape={labels.shape}, predicted.shape="
             f"{predicted.shape}."
+        )
+    if labels.dtype.kind != predicted.dtype.kind:
+        raise TypeError(
+            "`labels` and `predicted` must both be numbers or both names, "
+            f"unless `class_names` tells which is which. Received: dtypes "
+            f"{labels.dtype} and {predicted.dtype}."
         )
     if class_names is None:
         class_names, places = np.unique(
@@ -292,6 +303,30 @@ def plot_confusion(labels, predicted, class_names=None, path=None):
                 color="white" if parts[row, column] > 0.5 else "black",
             )
     return _save(figure, path)
+
+
+def _places(values, name, class_names):
+    """Labels as an array (N,): places of their names, if these are known."""
+    values = np.asarray(values)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.dtype.kind == "u":
+        values = values.astype("int64")
+    if values.dtype.kind not in "iU" and values.size:
+        raise TypeError(
+            f"`{name}` must be integers or names of classes. Received: dtype "
+            f"{values.dtype}."
+        )
+    if values.dtype.kind == "U" and class_names is not None:
+        places = {str(each): k for k, each in enumerate(class_names)}
+        unknown = sorted(set(values.tolist()) - set(places))
+        if unknown:
+            raise ValueError(
+                f"`{name}` must be names of `class_names`. Received: "
+                f"{unknown[:5]}."
+            )
+        values = np.array([places[each] for each in values.tolist()])
+    return values
 
 
 def _quantity(name):

@@ -292,3 +292,24 @@ def test_confusion_of_many_classes_has_no_numbers(tmp_path):
 def test_confusion_refuses_what_does_not_fit(labels, predicted, names, message):
     with pytest.raises(ValueError, match=message):
         plots.plot_confusion(labels, predicted, names)
+
+
+def test_confusion_takes_names_too():
+    expected = {(0, 0): "1", (1, 0): "1", (1, 1): "1"}
+    for labels in ([0, 1, 1], np.array([[0], [1], [1]], "uint8"), list("abb")):
+        figure = plots.plot_confusion(labels, ["a", "a", "b"], ["a", "b"])
+        assert cells(figure) == expected
+    assert cells(plots.plot_confusion(list("abb"), list("aab"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "error", "message"),
+    [
+        ([0, 1], None, TypeError, "both be numbers or both names"),
+        ([0.0, 1.0], ["a", "b"], TypeError, "`labels` must be integers or"),
+        (["a", "c"], ["a", "b"], ValueError, r"Received: \['c'\]"),
+    ],
+)
+def test_confusion_of_other_labels(labels, names, error, message):
+    with pytest.raises(error, match=message):
+        plots.plot_confusion(labels, ["a", "b"], names)

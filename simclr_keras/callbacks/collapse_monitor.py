@@ -212,9 +212,12 @@ class CollapseMonitor(keras.callbacks.Callback):
 
     def _features(self):
         """Representations h (M, F) and projections z (M, D), float32."""
+        images = self.images
+        if hasattr(images, "batches"):
+            images = images.batches(self.batch_size)
         # A data set has batches of its own, beside which Keras takes no size.
-        size = self.batch_size if hasattr(self.images, "shape") else None
-        h = self.model.predict(self.images, batch_size=size, verbose=0)
+        size = self.batch_size if hasattr(images, "shape") else None
+        h = self.model.predict(images, batch_size=size, verbose=0)
         z = [
             self.model.project(
                 ops.convert_to_tensor(h[i : i + self.batch_size]),
@@ -291,10 +294,12 @@ def _check_images(images):
         return
     if not hasattr(images, "shape"):
         is_dataset = isinstance(images, keras.utils.PyDataset)
-        if not is_dataset and not hasattr(images, "element_spec"):
+        is_set = hasattr(images, "batches")
+        if not (is_dataset or is_set or hasattr(images, "element_spec")):
             raise TypeError(
-                "`images` must be an array (M, H, W, C), a tf.data.Dataset or "
-                f"a PyDataset. Received: {type(images).__name__}."
+                "`images` must be an array (M, H, W, C), a set of "
+                "simclr_keras.data, a tf.data.Dataset or a PyDataset. "
+                f"Received: {type(images).__name__}."
             )
     elif len(images.shape) != 4 or images.shape[0] < 2:
         raise ValueError(

@@ -1,14 +1,23 @@
 """What representations are worth on labelled images, while they are learned."""
 
+import math
+
 import keras
 import numpy as np
 
 from simclr_keras import distribution
-from simclr_keras.evaluation.checks import check_count, check_labels
-from simclr_keras.evaluation.features import extract_features
+from simclr_keras.evaluation.checks import (
+    check_count,
+    check_labels,
+    check_positive,
+)
+from simclr_keras.evaluation.features import NotFiniteError, extract_features
 from simclr_keras.evaluation.knn import knn_accuracy
 from simclr_keras.evaluation.label_efficiency import L2_VALUES
-from simclr_keras.evaluation.linear import linear_evaluation
+from simclr_keras.evaluation.linear import (
+    check_linear_arguments,
+    linear_evaluation,
+)
 
 
 class LabelledEvaluation(keras.callbacks.Callback):
@@ -27,10 +36,10 @@ class LabelledEvaluation(keras.callbacks.Callback):
 
     def __init__(self, train, test, every, batch_size, name):
         super().__init__()
-        check_count(every, "every")
-        check_count(batch_size, "batch_size")
         self.train, self.test = train, test
-        self.every, self.batch_size, self.name = every, batch_size, name
+        self.every = check_count(every, "every")
+        self.batch_size = check_count(batch_size, "batch_size")
+        self.name = name
         self._train = _unpack(train, "train")
         self._test = None if test is None else _unpack(test, "test")
         self._last = None
@@ -57,11 +66,14 @@ class LabelledEvaluation(keras.callbacks.Callback):
             logs[self.name] = self._last
 
     def _look(self):
-        features = [
-            extract_features(self.model, images, self.batch_size)
-            for images, _ in (self._train, self._test or (None, None))
-            if images is not None
-        ]
+        try:
+            features = [
+                extract_features(self.model, images, self.batch_size)
+                for images, _ in (self._train, self._test or (None, None))
+                if images is not None
+            ]
+        except NotFiniteError:
+            return math.nan  # `StopOnNaN` is for those who want to stop.
         return float(self.evaluate(features[0], self._train[1], *features[1:]))
 
 
@@ -79,7 +91,7 @@ class KNNEvaluation(LabelledEvaluation):
     `EarlyStopping("knn_accuracy", mode="max")` and `ModelCheckpoint` find it.
     Put it before those that read it. It is looked at in the first epoch, every
     `every` epochs from there, and in the last; between looks the logs hold the
-    last accuracy.
+    last accuracy. It is NaN where representations are.
 
     Args:
         train: Pair of images (N, H, W, C), in the model's `value_range`, and
@@ -134,8 +146,8 @@ class KNNEvaluation(LabelledEvaluation):
         name="knn_accuracy",
     ):
         super().__init__(train, test, every, batch_size, name)
-        check_count(k, "k")
-        self.k, self.temperature = k, temperature
+        check_positive(temperature, "temperature")
+        self.k, self.temperature = check_count(k, "k"), temperature
 
     def evaluate(self, train_features, train_labels, test_features=None):
         return knn_accuracy(
@@ -191,7 +203,14 @@ class LinearEvaluation(LabelledEvaluation):
         batch_size=256,
         name="linear_accuracy",
     ):
+        if test is None:
+            raise TypeError(
+                "`test` must be a pair (images, labels), or a set with labels: "
+                "a linear classifier is right on what it was trained on. "
+                "Received: test=None."
+            )
         super().__init__(train, test, every, batch_size, name)
+        check_linear_arguments(l2_values, max_iterations=max_iterations)
         self.l2_values, self.max_iterations = l2_values, max_iterations
 
     def evaluate(self, train_features, train_labels, test_features=None):
@@ -221,4 +240,9 @@ def _unpack(data, name):
         )
     images, labels = data
     images = np.asarray(images)
+    if images.ndim != 4 or not len(images):
+        raise ValueError(
+            f"Images of `{name}` must have the shape (N, H, W, C), N at least "
+            f"1. Received: shape={images.shape} of {type(data[0]).__name__}."
+        )
     return images, check_labels(labels, len(images), f"labels of {name}")

@@ -1,5 +1,8 @@
 """What every evaluation asks of features and labels."""
 
+import math
+import numbers
+
 import numpy as np
 
 # Rows that are looked at at a time: no copy of millions is made to do so.
@@ -45,10 +48,29 @@ def check_features(features, name, keeps_float16=False):
 
 
 def check_count(value, name):
-    """Raises ValueError if a value is not a positive integer."""
-    if value < 1 or value != int(value):
+    """Returns a positive integer as an `int`.
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it is not a positive integer.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r} "
+            f"of type {type(value).__name__}."
+        )
+    if not 1 <= value < math.inf or value != int(value):
         raise ValueError(
             f"`{name}` must be a positive integer. Received: {name}={value!r}."
+        )
+    return int(value)
+
+
+def check_positive(value, name):
+    """Raises ValueError if a number is not positive and finite."""
+    if not 0 < value < math.inf:
+        raise ValueError(
+            f"`{name}` must be a positive number. Received: {name}={value!r}."
         )
 
 

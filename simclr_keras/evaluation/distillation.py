@@ -4,14 +4,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from simclr_keras.evaluation.checks import check_count
+from simclr_keras.evaluation.checks import check_count, check_positive
 from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.evaluation.labelled_images import (
     CROP_AND_FLIP,
     LabelledImages,
     TrainedClassifier,
     copy_encoder,
-    empty_copy,
+    copy_layer,
     train_classifier,
     training_augmentation,
 )
@@ -69,7 +69,8 @@ def distill(
         augmentation: As in `fine_tune`.
         seed: As in `fine_tune`.
         verbose: As in `keras.Model.fit`. Defaults to 0.
-        callbacks: As in `fine_tune`.
+        callbacks: As in `fine_tune`; what is trained is a model of both, of
+            which a callback can save the weights alone.
 
     Returns:
         `TrainedClassifier`: the student, its accuracy, and the history.
@@ -83,7 +84,7 @@ def distill(
     Example:
         teacher = simclr_keras.evaluation.fine_tune(model, few_labelled).model
         small = simclr_keras.encoders.ResNet18(width_multiplier=0.5)
-        small(images[:1])  # makes its weights
+        small(images[:1] / 255)  # makes its weights
         result = simclr_keras.evaluation.distill(
             teacher, small, images, (test_images, test_labels)
         )
@@ -99,11 +100,8 @@ def distill(
         )
     check_count(epochs, "epochs")
     check_count(batch_size, "batch_size")
-    if not 0 < temperature < np.inf:
-        raise ValueError(
-            "`temperature` must be a positive number. Received: "
-            f"temperature={temperature!r}."
-        )
+    check_positive(learning_rate, "learning_rate")
+    check_positive(temperature, "temperature")
     if not 0 <= label_weight <= 1 or (label_weight and labels is None):
         raise ValueError(
             "`label_weight` must lie in [0, 1], and needs `labels` unless it "
@@ -112,13 +110,11 @@ def distill(
         )
     num_classes = len(teacher.class_names)
     if labels is None:
-        labels = np.full(len(images), -1)
+        labels = np.full(np.shape(images)[:1], -1)
     data = _Images((images, labels), test, num_classes)
     low_high = data.value_range(teacher, teacher.value_range)
     # A copy, whose weights are not those of what is trained.
-    frozen = empty_copy(teacher)
-    frozen(data.images[:1])
-    frozen.set_weights(teacher.get_weights())
+    frozen = copy_layer(teacher, (1, *data.images.shape[1:]))
     frozen.trainable = False
     model = _Student(
         frozen,
@@ -212,4 +208,4 @@ class _Student(keras.Model):
             # A row of zeros as target would have a gradient on TensorFlow.
             labelled = ops.where(y < 0, 0.0, labelled)
             loss = (1 - self.label_weight) * loss + self.label_weight * labelled
-        return ops.mean(loss)
+        return ops.mean(loss) + sum(self.student.losses)

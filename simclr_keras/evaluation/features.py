@@ -4,8 +4,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.model import SimCLRModel
 from simclr_keras.projection_head import ProjectionHead
+
+
+class NotFiniteError(ValueError):
+    """Representations are NaN or infinite."""
 
 
 def extract_features(
@@ -24,7 +29,8 @@ def extract_features(
     Args:
         model: A `SimCLRModel`, which takes images in its `value_range`, or
             an encoder, which takes floats in [0, 1]; any Keras model that
-            ends in representations (B, F).
+            ends in representations (B, F). Of an `ImageClassifier` the
+            encoder, with images in the classifier's `value_range`.
         images: Array (N, H, W, C); a set of `simclr_keras.data`, such as
             `data.test`, whose `labels` and, from folders, `paths` are those of
             the rows; or a `tf.data.Dataset` or `PyDataset` of batches of images
@@ -77,7 +83,7 @@ def extract_features(
         )
     features = np.asarray(features, dtype="float32")
     if not np.isfinite(features).all():
-        raise ValueError(
+        raise NotFiniteError(
             "`model` must give finite representations. Received: NaN or "
             f"infinite values from {model.name!r}. Its weights have diverged, "
             "or the images hold values that are not finite."
@@ -92,6 +98,14 @@ def extract_features(
 
 def _watched(model, are_bytes):
     """A model of images that are looked at, whatever they come in."""
+    if isinstance(model, ImageClassifier):
+        watched = SimCLRModel(
+            model.encoder,
+            ProjectionHead(kind="none"),
+            value_range=model.value_range,
+        )
+        watched.evaluation_preprocessing = model.evaluation_preprocessing
+        return watched
     if isinstance(model, SimCLRModel) or not hasattr(model, "value_range"):
         return model
     # An encoder that says what it takes. Sets say what they hold.
@@ -113,9 +127,8 @@ def _reader(model, output):
                 model.encode(images, training=False), training=False
             )
         head = model.projection_head
-        head_layers = {
-            layer.name: k for k, layer in enumerate(getattr(head, "layers", []))
-        }
+        if isinstance(head, ProjectionHead):
+            head_layers = {layer.name: k for k, layer in enumerate(head.layers)}
     if output in head_layers:
         layers = head.layers[: head_layers[output] + 1]
 

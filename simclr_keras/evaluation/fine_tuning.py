@@ -2,7 +2,7 @@
 
 import keras
 
-from simclr_keras.evaluation.checks import check_count
+from simclr_keras.evaluation.checks import check_count, check_positive
 from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.evaluation.labelled_images import (
     CROP_AND_FLIP,
@@ -13,7 +13,7 @@ from simclr_keras.evaluation.labelled_images import (
     train_classifier,
     training_augmentation,
 )
-from simclr_keras.model import SimCLRModel
+from simclr_keras.projection_head import ProjectionHead
 
 
 def fine_tune(
@@ -37,17 +37,19 @@ def fine_tune(
 
     By default as the paper does with 1 % of ImageNet's labels: all weights,
     Nesterov momentum of 0.9, the learning rate 0.05 x batch size / 256 without
-    warm-up, decayed by a half cosine, no weight decay, and of the augmentation
-    the crop and the flip alone. The paper takes 60 epochs for 1 % of the labels
-    and 30 for 10 %. Choose the images by `class_balanced_subset`.
+    warm-up, decayed by a half cosine, no weight decay (but the regularizers
+    that layers have), and of the augmentation the crop and the flip alone. The
+    paper takes 60 epochs for 1 % of the labels and 30 for 10 %. Choose the
+    images by `class_balanced_subset`.
 
     With an encoder that was never trained this is the supervised baseline, by
     the same network and augmentation in the same number of steps.
 
     Args:
         model: `SimCLRModel`, or an encoder from images in [0, 1] to
-            representations (B, F). It stays as it is: a copy is trained, which
-            needs a `get_config` of layers of your own.
+            representations (B, F). It stays as it is: a copy is trained, of
+            which nothing is frozen, and which needs a `get_config` of layers of
+            your own. A model that overrides `encode` is refused.
         train: Pair of images (N, H, W, C) and integer labels (N,).
         test: As `train`, to measure the accuracy. Defaults to None.
         epochs: Positive integer. Defaults to 60.
@@ -98,8 +100,10 @@ def fine_tune(
         - [Chen et al., 2020](https://arxiv.org/abs/2006.10029), Section 2.2:
           fine-tuning from a layer of the head.
     """
+    # Before anything is copied.
     check_count(epochs, "epochs")
     check_count(batch_size, "batch_size")
+    check_positive(learning_rate, "learning_rate")
     data = LabelledImages(train, test, class_names)
     head = _copy_of_head(model, head_layers)
     encoder = copy_encoder(model, data.images.shape)
@@ -112,8 +116,9 @@ def fine_tune(
             augmentation, model, data.images.shape, value_range, seed
         ),
         value_range,
-        seed,
+        seed=seed,
     )
+    classifier(data.images[:1])  # Makes its weights, for callbacks to save.
     history = train_classifier(
         classifier,
         data.images,
@@ -133,14 +138,21 @@ def fine_tune(
 
 def _copy_of_head(model, num_layers):
     """The first layers of a model's projection head, or None."""
+    if isinstance(num_layers, bool) or not hasattr(num_layers, "__index__"):
+        raise TypeError(
+            "`head_layers` must be an integer. Received: "
+            f"head_layers={num_layers!r}."
+        )
     if not num_layers:
         return None
-    if not isinstance(model, SimCLRModel):
+    head = getattr(model, "projection_head", None)
+    if not isinstance(head, ProjectionHead):
         raise ValueError(
-            "`head_layers` needs a SimCLRModel, which has a projection head. "
-            f"Received: head_layers={num_layers} with a {type(model).__name__}."
+            "`head_layers` needs a SimCLRModel with a ProjectionHead. "
+            f"Received: head_layers={num_layers} with a "
+            f"{type(model).__name__} and a {type(head).__name__}."
         )
-    layers = getattr(model.projection_head, "layers", [])
+    layers = head.layers
     starts = [
         place
         for place, layer in enumerate(layers)
@@ -148,8 +160,8 @@ def _copy_of_head(model, num_layers):
     ]
     if not 0 < num_layers <= len(starts):
         raise ValueError(
-            f"`head_layers` must be at most {len(starts)}, the layers of the "
-            f"projection head that was trained. Received: "
+            f"`head_layers` must lie from 0 to {len(starts)}, the layers of "
+            "the projection head that was trained. Received: "
             f"head_layers={num_layers}."
         )
     # Each with the batch norm and the activation that follow it.

@@ -5,7 +5,12 @@ import numpy as np
 from keras import ops
 
 from simclr_keras.augmentation import as_augmentation
-from simclr_keras.value_range import standardize_value_range
+from simclr_keras.value_range import (
+    check_dtype,
+    looks_scaled,
+    standardize_value_range,
+    warn_of_scaled_images,
+)
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -18,7 +23,6 @@ class ImageClassifier(keras.Model):
 
     Args:
         encoder: Layer or model from images in [0, 1] to representations (B, F).
-            A frozen one, with `trainable = False`, stays in inference mode.
         class_names: Sequence of strings (C,), or integer C, for names "0" to
             "C - 1".
         head: Layer or model from representations to features (B, D), between
@@ -28,6 +32,8 @@ class ImageClassifier(keras.Model):
             than it gives, a central crop is resized to it. Defaults to None.
         value_range: Pair of numbers (low, high): the range of the images.
             Defaults to (0, 255).
+        train_encoder: Boolean. False freezes the encoder, which then stays in
+            inference mode. Defaults to True.
         seed: Integer, of the classifier's first weights. Defaults to 0.
         **kwargs: Of `keras.Model`.
 
@@ -64,18 +70,12 @@ class ImageClassifier(keras.Model):
         head=None,
         augmentation=None,
         value_range=(0, 255),
+        train_encoder=True,
         seed=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if isinstance(class_names, (int, np.integer)):
-            class_names = range(class_names)
-        self.class_names = [str(name) for name in class_names]
-        if len(self.class_names) < 2:
-            raise ValueError(
-                "A classifier needs at least two classes. Received: "
-                f"class_names={self.class_names}."
-            )
+        self.class_names = standardize_class_names(class_names)
         self.encoder = encoder
         self.head = head
         self.augmentation = augmentation
@@ -83,8 +83,18 @@ class ImageClassifier(keras.Model):
         self.seed = seed
         self.evaluation_preprocessing = None
         if augmentation is not None:
-            preprocessing = as_augmentation(augmentation).evaluation()
-            self.evaluation_preprocessing = preprocessing
+            contract = as_augmentation(augmentation)
+            self.evaluation_preprocessing = contract.evaluation()
+            other = getattr(contract, "value_range", self.value_range)
+            if tuple(other) != tuple(self.value_range):
+                raise ValueError(
+                    "`value_range` must be that of the augmentation. Received: "
+                    f"value_range={self.value_range}, while the augmentation "
+                    f"has {tuple(other)}."
+                )
+        self.train_encoder = bool(train_encoder)
+        if not self.train_encoder:
+            encoder.trainable = False
         self.classifier = keras.layers.Dense(
             len(self.class_names),
             kernel_initializer=keras.initializers.RandomNormal(
@@ -103,9 +113,10 @@ class ImageClassifier(keras.Model):
 
     def classify_views(self, views, training=None):
         """Logits (B, C) of images that are augmented and resized already."""
+        check_dtype(views.dtype, self.value_range)
         low, high = self.value_range
         x = (ops.cast(views, "float32") - low) / (high - low)
-        x = self.encoder(x, training=training and self.encoder.trainable)
+        x = self.encoder(x, training=training and self.train_encoder)
         if self.head is not None:
             x = self.head(x, training=training)
         return self.classifier(x)
@@ -114,14 +125,21 @@ class ImageClassifier(keras.Model):
         """The name of the most likely class of each image.
 
         Args:
-            images: Array (N, H, W, C), or a dataset of batches of images.
+            images: Array (N, H, W, C) in `value_range`, or a dataset of batches
+                of such images.
             batch_size: Positive integer, images at a time; not for datasets.
                 Defaults to 256.
 
         Returns:
             NumPy array (N,) of strings.
+
+        Raises:
+            ValueError: If an array is not of images, or is out of range.
         """
-        batch_size = batch_size if hasattr(images, "shape") else None
+        if hasattr(images, "shape"):
+            check_images(images, self.value_range, "images")
+        else:
+            batch_size = None
         logits = self.predict(images, batch_size=batch_size, verbose=0)
         return np.array(self.class_names)[np.argmax(logits, axis=-1)]
 
@@ -135,6 +153,7 @@ class ImageClassifier(keras.Model):
             **parts,
             "class_names": self.class_names,
             "value_range": self.value_range,
+            "train_encoder": self.train_encoder,
             "seed": self.seed,
         }
 
@@ -146,3 +165,55 @@ class ImageClassifier(keras.Model):
                 config[name], custom_objects=custom_objects
             )
         return cls(**config)
+
+
+def standardize_class_names(class_names):
+    """A list of different strings, of names or of a number of classes."""
+    if isinstance(class_names, (int, np.integer)):
+        class_names = range(class_names)
+    if isinstance(class_names, (str, dict)) or not hasattr(
+        class_names, "__len__"
+    ):
+        raise TypeError(
+            "`class_names` must be a sequence of strings. Received: "
+            f"class_names={class_names!r}."
+        )
+    names = [str(name) for name in class_names]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(
+            "A classifier needs at least two classes, each with a name of its "
+            f"own. Received: class_names={names[:20]}."
+        )
+    return names
+
+
+def check_images(images, value_range, name):
+    """Raises, or warns, if an array of images cannot be in a range.
+
+    Args:
+        images: Array.
+        value_range: Pair (low, high).
+        name: String, what the message calls them.
+
+    Raises:
+        TypeError: If they are not numbers.
+        ValueError: If the shape is not (N, H, W, C), N at least 1, or values
+            are out of the range or not finite.
+    """
+    if len(images.shape) != 4 or not images.shape[0]:
+        raise ValueError(
+            f"`{name}` must have the shape (N, H, W, C), N at least 1. "
+            f"Received: shape={tuple(images.shape)}."
+        )
+    check_dtype(images.dtype, value_range)
+    low, high = value_range
+    smallest, largest = np.min(images), np.max(images)
+    if not (low <= smallest and largest <= high):  # NaN, too.
+        raise ValueError(
+            f"`{name}` must lie in value_range=({low}, {high}). Received: "
+            f"values from {smallest} to {largest}; state their range by "
+            "`value_range=`."
+        )
+    is_float = "float" in keras.backend.standardize_dtype(images.dtype)
+    if is_float and looks_scaled((low, high)) and largest <= 1:
+        warn_of_scaled_images((low, high))

@@ -6,6 +6,7 @@ from simclr_keras.evaluation.checks import (
     check_count,
     check_features,
     check_labels,
+    check_positive,
 )
 from simclr_keras.evaluation.neighbours import each_neighbours
 
@@ -65,13 +66,9 @@ def knn_predict(
     train_labels = check_labels(
         train_labels, len(train_features), "train_labels"
     )
-    if not temperature > 0:
-        raise ValueError(
-            "`temperature` must be a positive float. Received: "
-            f"temperature={temperature!r}."
-        )
+    check_positive(temperature, "temperature")
     if top is not None:
-        check_count(top, "top")
+        top = check_count(top, "top")
     classes, train_classes = np.unique(train_labels, return_inverse=True)
     predicted = []
     for similarity, index in each_neighbours(
@@ -95,7 +92,7 @@ def knn_predict(
             predicted.append(votes.argmax(axis=1))
         else:
             order = np.argsort(-votes, axis=1, kind="stable")
-            predicted.append(order[:, : int(top)])
+            predicted.append(order[:, :top])
     return classes[np.concatenate(predicted)]
 
 

@@ -1,21 +1,28 @@
 """What classifiers of images share: data, copies, crop and flip, the steps."""
 
+import os
+import tempfile
 import typing
 
 import keras
 import numpy as np
 from keras import ops
 
+from simclr_keras import keras_private
 from simclr_keras.augmentation import RandomHorizontalFlip, RandomResizedCrop
-from simclr_keras.evaluation.checks import check_labels
-from simclr_keras.evaluation.image_classifier import ImageClassifier
+from simclr_keras.evaluation.checks import (
+    check_count,
+    check_labels,
+    check_positive,
+)
+from simclr_keras.evaluation.image_classifier import (
+    ImageClassifier,
+    check_images,
+    standardize_class_names,
+)
 from simclr_keras.model import SimCLRModel
 from simclr_keras.optimizers import WarmupCosineDecay, scaled_learning_rate
-from simclr_keras.value_range import (
-    looks_scaled,
-    standardize_value_range,
-    warn_of_scaled_images,
-)
+from simclr_keras.value_range import standardize_value_range
 
 CROP_AND_FLIP = "crop and flip"
 
@@ -46,7 +53,7 @@ class LabelledImages:
         classes, self.labels = np.unique(labels, return_inverse=True)
         if class_names is None:
             class_names = classes
-        elif len(class_names) != len(classes):
+        elif len(standardize_class_names(class_names)) != len(classes):
             raise ValueError(
                 "`class_names` must name each label that `train` has. "
                 f"Received: {len(class_names)} names for {len(classes)} labels."
@@ -81,8 +88,8 @@ class LabelledImages:
         images = np.asarray(data[0])
         if images.ndim != 4 or len(images) < 1:
             raise ValueError(
-                f"Images of `{name}` must have the shape (N, H, W, C). "
-                f"Received: shape={images.shape}."
+                f"Images of `{name}` must have the shape (N, H, W, C), N at "
+                f"least 1. Received: shape={images.shape}."
             )
         return images, check_labels(data[1], len(images), f"labels of {name}")
 
@@ -97,21 +104,11 @@ class LabelledImages:
             value_range = (0, 1) if are_floats else (0, 255)
             if isinstance(model, SimCLRModel):
                 value_range = model.value_range
-        low, high = standardize_value_range(value_range)
-        for name, data in (("train", (self.images,)), ("test", self.test)):
-            if data is None:
-                continue
-            smallest, largest = data[0].min(), data[0].max()
-            if not (low <= smallest and largest <= high):  # NaN, too.
-                raise ValueError(
-                    f"Images of `{name}` must lie in value_range="
-                    f"({low}, {high}). Received: values from {smallest} to "
-                    f"{largest}; state their range by `value_range=`."
-                )
-        are_floats = np.issubdtype(self.images.dtype, np.floating)
-        if are_floats and looks_scaled((low, high)) and self.images.max() <= 1:
-            warn_of_scaled_images((low, high))
-        return low, high
+        value_range = standardize_value_range(value_range)
+        check_images(self.images, value_range, "images of `train`")
+        if self.test is not None:
+            check_images(self.test[0], value_range, "images of `test`")
+        return value_range
 
     def accuracy(self, classifier):
         """Of a classifier on the test images, in [0, 1]; None without."""
@@ -119,6 +116,7 @@ class LabelledImages:
             return None
         images, labels = self.test
         logits = classifier.predict(images, verbose=0)
+        check_converged(logits)
         return float(np.mean(logits.argmax(axis=-1) == labels))
 
 
@@ -173,7 +171,9 @@ def train_classifier(
     Returns:
         The history, a dictionary.
     """
-    batch_size = min(batch_size, len(images))
+    epochs = check_count(epochs, "epochs")
+    batch_size = min(check_count(batch_size, "batch_size"), len(images))
+    check_positive(learning_rate, "learning_rate")
     steps = -(-len(images) // batch_size)
     if optimizer is None:
         rate = scaled_learning_rate(learning_rate, batch_size)
@@ -189,7 +189,7 @@ def train_classifier(
         epochs=epochs,
         shuffle=False,
         verbose=verbose,
-        callbacks=list(callbacks),
+        callbacks=callbacks,
     ).history
 
 
@@ -232,7 +232,7 @@ def training_augmentation(augmentation, model, image_shape, value_range, seed):
 
 
 def copy_encoder(model, image_shape):
-    """A copy of an encoder, or of that of a `SimCLRModel`.
+    """A copy of an encoder, or of that of a `SimCLRModel`, nothing frozen.
 
     Args:
         model: `SimCLRModel` or encoder.
@@ -240,35 +240,89 @@ def copy_encoder(model, image_shape):
 
     Raises:
         TypeError: If it cannot be copied.
-        ValueError: If it has no weights yet.
+        ValueError: If it has no weights yet, or the model makes representations
+            in a way of its own.
     """
-    encoder = model.encoder if isinstance(model, SimCLRModel) else model
-    if not encoder.built:
-        raise ValueError(
-            f"The encoder {encoder.name!r} must have weights. Received one "
-            "that is not built: call it on images, train it or load it first."
-        )
-    copy = empty_copy(encoder)
-    if not copy.built or len(copy.weights) != len(encoder.weights):
-        copy(ops.zeros((1, *image_shape[1:])))
-    copy.set_weights(encoder.get_weights())
-    copy.trainable = True
+    encoder = model
+    if isinstance(model, SimCLRModel):
+        encoder = model.encoder
+        for name in ("encode", "scale", "call"):
+            if getattr(type(model), name) is not getattr(SimCLRModel, name):
+                raise ValueError(
+                    "A copy of `model.encoder` is used, and "
+                    f"{type(model).__name__} overrides `{name}`: its "
+                    "representations are others. Pass an encoder that gives "
+                    "them, or `model.encoder` if that is meant."
+                )
+    copy = copy_layer(encoder, (1, *image_shape[1:]))
+    # A frozen `Sequential` would stay so, whatever its own flag says.
+    for layer in keras_private.flatten_layers(copy):
+        layer.trainable = True
     return copy
+
+
+def copy_layer(layer, input_shape):
+    """A layer of the same configuration and weights.
+
+    Args:
+        layer: `keras.layers.Layer`, built.
+        input_shape: Tuple of integers, what it can be called with.
+    """
+    if not layer.built:
+        raise ValueError(
+            f"{layer.name!r}, a {type(layer).__name__}, must have weights. "
+            "Received one that is not built: call it on images, train it or "
+            "load it first."
+        )
+    copy = empty_copy(layer)
+    if not copy.built or len(copy.weights) != len(layer.weights):
+        copy(ops.zeros(input_shape))
+    # As a file, since some layers do more than to take their weights:
+    # `Normalization` makes its constants of them.
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "copy.weights.h5")
+        _AsModel(layer).save_weights(path)
+        _AsModel(copy).load_weights(path)
+    return copy
+
+
+class _AsModel(keras.Model):
+    """A layer with the methods of a model that write and read weights."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.built = True
 
 
 def empty_copy(layer):
     """A layer of the same configuration."""
+    classes = {
+        type(each).__name__: type(each)
+        for each in keras_private.flatten_layers(layer)
+        if not type(each).__module__.startswith("keras.")
+    }
     try:
         config = keras.saving.serialize_keras_object(layer)
         return keras.saving.deserialize_keras_object(
             config,
-            {type(layer).__name__: type(layer)},
+            classes,
             # It comes from this process, not from a file.
             safe_mode=False,
         )
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TypeError(
             f"A copy is trained, and {layer.name!r}, a {type(layer).__name__}, "
-            "cannot be copied: give its class a `get_config` that returns the "
-            f"arguments of its constructor. Keras says: {error}"
+            "cannot be copied: give its class, or that of the layer in it that "
+            "is not of Keras, a `get_config` that returns the arguments of its "
+            f"constructor. Keras says: {error}"
         ) from error
+
+
+def check_converged(logits):
+    """Raises ValueError if a classifier gives NaN or infinity."""
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            "The classifier gives NaN or infinite logits: its training has "
+            "diverged. Lower the learning rate."
+        )

@@ -121,7 +121,7 @@ def linear_evaluation(
         train_labels, len(train_features), "train_labels"
     )
     test_labels = check_labels(test_labels, len(test_features), "test_labels")
-    _check_arguments(
+    check_linear_arguments(
         l2_values, few_labels_l2, validation_fraction, max_iterations
     )
     num_classes = len(np.unique(train_labels))
@@ -186,9 +186,10 @@ def standardize(train_features, *others):
     return [(f - mean) / deviation for f in (train_features, *others)]
 
 
-def _check_arguments(
-    l2_values, few_labels_l2, validation_fraction, max_iterations
+def check_linear_arguments(
+    l2_values, few_labels_l2=1.0, validation_fraction=0.5, max_iterations=1
 ):
+    """Raises ValueError for arguments of `linear_evaluation`."""
     if not len(l2_values) or not all(value > 0 for value in l2_values):
         raise ValueError(
             "`l2_values` must hold at least one value, all positive. "

@@ -11,6 +11,7 @@ from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.evaluation.labelled_images import (
     CROP_AND_FLIP,
     LabelledImages,
+    check_converged,
     copy_encoder,
     train_classifier,
     training_augmentation,
@@ -79,8 +80,8 @@ def linear_evaluation_on_images(
             has 100 for CIFAR-10.
         batch_size: Positive integer; all images, if there are fewer. Defaults
             to 256.
-        learning_rates: Sequence of floats > 0, for 256 images. Defaults to
-            the paper's 0.1 alone.
+        learning_rates: Sequence of floats > 0, or one, for 256 images.
+            Defaults to the paper's 0.1 alone.
         validation_fraction: Float in (0, 1), the part of each class that
             chooses among several learning rates. Defaults to 0.1.
         augmentation: As in `fine_tune`.
@@ -114,7 +115,7 @@ def linear_evaluation_on_images(
     """
     check_count(epochs, "epochs")
     check_count(batch_size, "batch_size")
-    rates = [float(rate) for rate in learning_rates]
+    rates = np.atleast_1d(learning_rates).astype("float64").tolist()
     if not rates or not all(0 < rate < np.inf for rate in rates):
         raise ValueError(
             "`learning_rates` must hold at least one number, all positive. "
@@ -161,11 +162,12 @@ def linear_evaluation_on_images(
     found, best = {}, 0
     if len(rates) > 1:
         logits = classifiers.predict(data.images[is_held_out], verbose=0)
+        check_converged(logits)
         is_right = logits.argmax(-1) == data.labels[is_held_out, np.newaxis]
         accuracies = is_right.mean(axis=0).tolist()
         found = dict(zip(rates, accuracies))
         best = int(np.argmax(accuracies))
-    classifier = classifiers.one(best, data.class_names)
+    classifier = classifiers.one(best, data.class_names, images[:1])
     return LinearOnImages(
         classifier, data.accuracy(classifier), rates[best], found
     )
@@ -184,9 +186,9 @@ class _Classifiers(ImageClassifier):
             num_classes * len(rates),
             augmentation=augmentation,
             value_range=value_range,
+            train_encoder=False,
             name="linear_classifiers",
         )
-        encoder.trainable = False
         self.num_classes, self.rates = num_classes, rates
         # All begin alike; a convex problem does not mind where.
         self.classifier.kernel_initializer = keras.initializers.Zeros()
@@ -205,8 +207,8 @@ class _Classifiers(ImageClassifier):
         rates = ops.convert_to_tensor(self.rates, "float32")
         return ops.mean(ops.matmul(losses, rates[:, None]))
 
-    def one(self, number, class_names):
-        """One of them, as a model of its own."""
+    def one(self, number, class_names, images):
+        """One of them, as a model of its own, built for such images."""
         columns = slice(
             number * self.num_classes, (number + 1) * self.num_classes
         )
@@ -216,7 +218,8 @@ class _Classifiers(ImageClassifier):
             class_names,
             augmentation=self.augmentation,
             value_range=self.value_range,
+            train_encoder=False,
         )
-        model.classifier.build((None, len(kernel)))
+        model(images)
         model.classifier.set_weights([kernel[:, columns], bias[columns]])
         return model

@@ -51,7 +51,8 @@ def nearest_neighbours(bank, queries=None, k=10, batch_size=2048):
     Returns:
         `Neighbours`, the arrays `similarity` and `index`, both (M, k). A row
         of zeros has the similarity 0 to all others. Of equal similarities the
-        one of the smaller index comes first.
+        one of the smaller index comes first (on an accelerator of PyTorch's,
+        any).
 
     Raises:
         ValueError: If `k` or `batch_size` is not positive, features are not
@@ -60,7 +61,7 @@ def nearest_neighbours(bank, queries=None, k=10, batch_size=2048):
     Example:
         >>> import numpy as np
         >>> import simclr_keras
-        >>> bank = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
+        >>> bank = np.array([[1.0, 0.0], [1.0, 0.5], [0.0, 2.0]])
         >>> found = simclr_keras.evaluation.nearest_neighbours(bank, k=1)
         >>> found.index.tolist()
         [[1], [0], [1]]
@@ -94,16 +95,15 @@ def each_neighbours(
     if queries is not None:
         queries = check_features(queries, queries_name, keeps_float16=True)
         check_same_features(bank, queries, bank_name, queries_name)
-    check_count(k, "k")
-    check_count(batch_size, "batch_size")
-    k = min(int(k), len(bank) - (queries is None))
+    k = min(check_count(k, "k"), len(bank) - (queries is None))
+    batch_size = check_count(batch_size, "batch_size")
     if k < 1:
         raise ValueError(
             f"Without `{queries_name}` each row is compared with the others, "
             "so there must be at least 2. Received: "
             f"{bank_name}.shape={bank.shape}."
         )
-    return _each(bank, queries, k, int(batch_size))
+    return _each(bank, queries, k, batch_size)
 
 
 def _each(bank, queries, k, batch_size):
@@ -115,6 +115,8 @@ def _each(bank, queries, k, batch_size):
         rows = queries[start : start + batch_size]
         blocks = _blocks(bank, lengths, start if is_itself else None)
         similarity, index = search(_normalize(rows, _lengths(rows)), blocks, k)
+        # Rounding may give more than 1.
+        similarity = np.clip(similarity, -1, 1)
         # Largest first; of equals the first row.
         order = np.lexsort((index, -similarity), axis=-1)
         yield Neighbours(
@@ -208,6 +210,16 @@ def _largest(best, best_index, values, index, k):
     if values.shape[1] <= k:
         return values, index
     place = np.argpartition(values, -k, axis=1)[:, -k:]
+    chosen = np.take_along_axis(values, place, axis=1)
+    # Of those that equal the last one any were chosen; wanted are the first.
+    last = chosen.min(axis=1, keepdims=True)
+    num_equal, num_chosen = (
+        np.count_nonzero(each == last, axis=1) for each in (values, chosen)
+    )
+    tied = np.flatnonzero(num_equal > num_chosen)
+    if len(tied):
+        order = np.lexsort((index[tied], -values[tied]), axis=-1)
+        place[tied] = order[:, :k]
     return (
         np.take_along_axis(values, place, axis=1),
         np.take_along_axis(index, place, axis=1),

@@ -163,3 +163,38 @@ def test_under_replicas():
 def test_what_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_nan_is_logged_and_does_not_stop():
+    model = make_model()
+    model.encoder.layers[-1].activation = keras.activations.linear
+    model.encoder.layers[-1].kernel.assign(np.full((48, 8), np.nan))
+    logs = fit([KNNEvaluation(TRAIN, TEST)], model=model).history.history
+    assert np.isnan(logs["knn_accuracy"]).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: LinearEvaluation(TRAIN, None), TypeError, "test=None"),
+        (
+            lambda: LinearEvaluation(TRAIN, TEST, l2_values=(-1,)),
+            ValueError,
+            "l2_values",
+        ),
+        (
+            lambda: KNNEvaluation(TRAIN, temperature=np.nan),
+            ValueError,
+            "temperature=nan",
+        ),
+        (
+            lambda: KNNEvaluation((IMAGES[0, 0], LABELS[:4])),
+            ValueError,
+            "N, H, W, C",
+        ),
+        (lambda: KNNEvaluation((IMAGES[:0], [])), ValueError, "N at least 1"),
+    ],
+)
+def test_mistakes_are_told_before_the_training(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -125,3 +125,16 @@ def test_what_is_refused(keywords, error, message):
     }
     with pytest.raises(error, match=message):
         distill(**arguments)
+
+
+def test_regularizers_of_the_student_are_part_of_the_loss(teacher):
+    student = make_encoder(keras.layers.Dense(3, kernel_regularizer="l2"))
+    plain = make_encoder(keras.layers.Dense(3))
+    losses = [
+        distill(teacher, each, IMAGES, epochs=1, augmentation=None).history
+        for each in (student, plain)
+    ]
+    kernel = student.get_weights()[0]
+    difference = losses[0]["loss"][0] - losses[1]["loss"][0]
+    # The loss of the first step, with Keras's l2 of 0.01.
+    assert difference == pytest.approx(0.01 * np.sum(kernel**2), rel=1e-3)

@@ -4,7 +4,13 @@ import pytest
 import tensorflow as tf
 
 import simclr_keras
-from simclr_keras.evaluation import ImageClassifier, extract_features, fine_tune
+from simclr_keras.evaluation import (
+    ImageClassifier,
+    distill,
+    extract_features,
+    fine_tune,
+)
+from simclr_keras.evaluation.labelled_images import copy_encoder
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 48)
@@ -252,9 +258,9 @@ def without_config():
         ),
         (
             (make_encoder(), TRAIN),
-            {"class_names": ["a"]},
+            {"class_names": ["a", "b"]},
             ValueError,
-            "1 names for 3 labels",
+            "2 names for 3 labels",
         ),
         (
             (make_encoder(), (IMAGES, np.zeros(48, int))),
@@ -270,9 +276,123 @@ def test_what_is_refused(arguments, keywords, error, message):
 
 
 def test_more_layers_than_the_head_has(model):
-    with pytest.raises(ValueError, match=r"at most 3.*head_layers=4"):
+    with pytest.raises(ValueError, match=r"from 0 to 3, .*head_layers=4"):
         fine_tune(model, TRAIN, head_layers=4)
 
 
 def test_a_number_of_classes_names_them():
     assert ImageClassifier(make_encoder(), 3).class_names == ["0", "1", "2"]
+
+
+# --- The copy ----------------------------------------------------------------
+def test_a_copy_of_a_normalization_that_was_adapted():
+    normalization = keras.layers.Normalization()
+    normalization.adapt(IMAGES / 255)
+    encoder = make_encoder(normalization)
+    copy = copy_encoder(encoder, IMAGES.shape)
+    np.testing.assert_array_equal(
+        copy.predict(IMAGES / 255, verbose=0),
+        encoder.predict(IMAGES / 255, verbose=0),
+    )
+
+
+@pytest.mark.parametrize("freeze", ["all", "first"])
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+def test_nothing_is_frozen_in_a_copy(kind, freeze):
+    encoder = make_encoder(
+        keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()
+    )
+    if kind == "functional":
+        encoder = keras.Model(encoder.inputs, encoder.outputs)
+    (encoder if freeze == "all" else encoder.layers[-3]).trainable = False
+    before = len(encoder.trainable_variables)
+    copy = copy_encoder(encoder, IMAGES.shape)
+    assert len(copy.trainable_variables) == 4
+    assert len(encoder.trainable_variables) == before < 4
+
+
+class Doubled(keras.layers.Layer):
+    """Of this file, not registered."""
+
+    def call(self, x):
+        return 2 * x
+
+
+def test_layers_that_are_not_registered(tmp_path):
+    encoder = make_encoder(Doubled())
+    tuned = fine_tune(encoder, TRAIN, epochs=1).model
+    # Also as the teacher of a student.
+    distill(tuned, make_encoder(), IMAGES, epochs=1)
+
+
+def test_a_model_with_representations_of_its_own_is_refused():
+    class Constant(simclr_keras.SimCLRModel):
+        def encode(self, images, training=None):
+            return 0 * super().encode(images, training)
+
+    model = Constant(make_encoder(), value_range=(0, 255))
+    with pytest.raises(ValueError, match="Constant overrides `encode`"):
+        fine_tune(model, TRAIN)
+
+
+def test_a_diverged_classifier_has_no_accuracy():
+    with pytest.raises(ValueError, match=r"has diverged\. Lower the learning"):
+        fine_tune(
+            make_encoder(keras.layers.Dense(3)),
+            TRAIN,
+            TEST,
+            epochs=3,
+            learning_rate=1e30,
+        )
+
+
+def test_checkpoints_save_it(tmp_path):
+    checkpoints = simclr_keras.callbacks.Checkpoints(tmp_path)
+    fine_tune(make_encoder(), TRAIN, epochs=2, callbacks=[checkpoints])
+    assert checkpoints.positions()
+
+
+def test_features_of_a_classifier_are_those_of_its_encoder(model):
+    tuned = fine_tune(model, TRAIN, epochs=1).model
+    np.testing.assert_allclose(
+        extract_features(tuned, IMAGES),
+        tuned.encoder.predict(IMAGES / 255, verbose=0),
+        atol=1e-6,
+    )
+
+
+def test_a_classifier_looks_at_its_images():
+    classifier = ImageClassifier(make_encoder(), 2)
+    with pytest.warns(UserWarning, match=r"lie in \[0, 1\]"):
+        classifier.name_classes(IMAGES / 255)
+    with pytest.raises(ValueError, match="N, H, W, C"):
+        classifier.name_classes(IMAGES[0])
+    with pytest.raises(ValueError, match="do not go with value_range"):
+        ImageClassifier(make_encoder(), 2, value_range=(0, 1))(IMAGES)
+    with pytest.raises(TypeError, match="dtype bool"):
+        fine_tune(make_encoder(), (IMAGES > 9, LABELS))
+    flip = simclr_keras.augmentation.RandomHorizontalFlip(value_range=(0, 1))
+    with pytest.raises(ValueError, match="must be that of the augmentation"):
+        fine_tune(make_encoder(), TRAIN, augmentation=flip)
+
+
+@pytest.mark.parametrize("names", ["ab", {0: "a", 1: "b"}, 3.0])
+def test_names_are_a_sequence(names):
+    with pytest.raises(TypeError, match="must be a sequence of strings"):
+        ImageClassifier(make_encoder(), names)
+    with pytest.raises(ValueError, match="a name of its own"):
+        ImageClassifier(make_encoder(), ["a", "a"])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"head_layers": 1.0}, TypeError, "`head_layers` must be an integer"),
+        ({"head_layers": -1}, ValueError, "from 0 to 3.*head_layers=-1"),
+        ({"learning_rate": 0}, ValueError, "learning_rate=0"),
+        ({"epochs": True}, TypeError, "epochs=True"),
+    ],
+)
+def test_numbers_out_of_range(keywords, error, message, model):
+    with pytest.raises(error, match=message):
+        fine_tune(model, TRAIN, **keywords)

@@ -93,7 +93,7 @@ def test_dropout_of_the_encoder_is_off():
 
 def test_a_saved_classifier_takes_images(tmp_path):
     result = linear_evaluation_on_images(
-        make_encoder(), TRAIN, TEST, epochs=2, class_names="abc"
+        make_encoder(), TRAIN, TEST, epochs=2, class_names=["a", "b", "c"]
     )
     result.model.save(tmp_path / "classifier.keras")
     loaded = keras.saving.load_model(tmp_path / "classifier.keras")
@@ -113,9 +113,22 @@ def test_a_saved_classifier_takes_images(tmp_path):
         ),
         ({"validation_fraction": 1.0}, "both excluded"),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"value_range": (0, 1)}, r"\(0, 1\). Received: values from 0 to 255"),
+        ({"value_range": (0, 1)}, r"do not go with value_range=\(0, 1\)"),
     ],
 )
 def test_what_is_refused(keywords, message):
     with pytest.raises(ValueError, match=message):
         linear_evaluation_on_images(make_encoder(), TRAIN, **keywords)
+
+
+def test_a_loaded_classifier_is_frozen_still(tmp_path):
+    encoder = make_encoder(keras.layers.Dense(3), keras.layers.Dropout(0.5))
+    model = linear_evaluation_on_images(
+        encoder, TRAIN, epochs=1, augmentation=None
+    ).model
+    model.save(tmp_path / "linear.keras")
+    loaded = keras.saving.load_model(tmp_path / "linear.keras")
+    assert len(loaded.trainable_variables) == 2
+    np.testing.assert_array_equal(
+        loaded(IMAGES, training=True), loaded(IMAGES, training=False)
+    )

@@ -168,3 +168,30 @@ def test_top_labels_come_in_the_order_of_their_votes():
 def test_labels_and_features_come_together():
     with pytest.raises(ValueError, match="given both, or neither"):
         knn_accuracy(BANK, np.zeros(700, int), QUERIES)
+
+
+@pytest.mark.parametrize("count", [50, 1100, 9000])
+def test_of_equals_the_first_are_found(count, search):
+    found = nearest_neighbours(np.ones((count, 3)), np.ones((2, 3)), k=3)
+    assert found.index.tolist() == [[0, 1, 2]] * 2
+    assert found.similarity.max() <= 1
+    rows = np.repeat(BANK[:4], count // 4, axis=0)
+    found = nearest_neighbours(rows, BANK[:4], k=5)
+    np.testing.assert_array_equal(
+        found.index, np.arange(5) + count // 4 * np.arange(4)[:, np.newaxis]
+    )
+
+
+@pytest.mark.parametrize(
+    ("k", "error"),
+    [
+        (True, TypeError),
+        ("3", TypeError),
+        (None, TypeError),
+        (np.nan, ValueError),
+    ],
+)
+def test_counts_are_integers(k, error):
+    with pytest.raises(error, match="`k` must be a positive integer"):
+        nearest_neighbours(BANK, k=k)
+    assert nearest_neighbours(BANK, k=np.int64(2)).index.shape == (700, 2)
