@@ -16,7 +16,7 @@ GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 BLOCK = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
 # What takes long to compile.
 SLOW = ("From KerasCV's SimCLRTrainer", "From TensorFlow Similarity")
-SLOW_GUIDES = ("export", "own_images")
+SLOW_GUIDES = ("evaluation", "export", "own_images")
 # What a guide says for an accelerator, and what is run here in its place.
 SMALL = {
     "own_images": (

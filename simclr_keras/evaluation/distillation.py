@@ -181,6 +181,10 @@ class _Student(keras.Model):
         self.label_weight = label_weight
         self.teacher = teacher
 
+    def build(self, input_shape):
+        self.student.build(input_shape)
+        self.built = True
+
     def call(self, images, training=None):
         """Logits (B, C) of the student and of the teacher."""
         views = images

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from simclr_keras.augmentation import as_augmentation
+from simclr_keras.model.building import build_layer
 from simclr_keras.value_range import (
     check_dtype,
     looks_scaled,
@@ -103,6 +104,22 @@ class ImageClassifier(keras.Model):
             dtype="float32",
             name="classifier",
         )
+
+    def build(self, input_shape):
+        shape = tuple(input_shape)
+        if self.evaluation_preprocessing is not None:
+            shape = as_augmentation(self.augmentation).compute_output_shape(
+                shape
+            )
+        for layer in (self.encoder, self.head):
+            if layer is not None:
+                if not layer.built:
+                    build_layer(layer, shape)
+                # Asks `compute_output_shape`, where a class has one.
+                x = keras.KerasTensor(shape, "float32")
+                shape = layer.compute_output_spec(x).shape
+        self.classifier.build(shape)
+        self.built = True
 
     def call(self, images, training=None):
         if training and self.augmentation is not None:

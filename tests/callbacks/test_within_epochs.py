@@ -80,6 +80,7 @@ def test_the_best_is_kept(tmp_path):
     assert checkpoints.positions() == [(1, 0), (3, 0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "repeats", [pytest.param(False, marks=pytest.mark.slow), True]
 )

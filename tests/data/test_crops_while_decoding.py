@@ -241,6 +241,7 @@ def compositions():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -92,6 +92,7 @@ def test_a_copy_is_trained_and_the_model_stays(model):
     assert tuned.accuracy == np.mean(names == TEST[1].astype(str))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head_layers", "output"),
     [(1, "relu_1"), (2, "relu_2"), (3, "projection")],
@@ -119,6 +120,7 @@ def test_from_a_layer_of_the_head(model, head_layers, output):
     assert tuned.classifier.kernel.shape[0] == tuned.head.output_shape[-1]
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_classifier(model):
     tuned = [
         fine_tune(model, TRAIN, epochs=2, batch_size=10, seed=seed)
@@ -156,6 +158,7 @@ def test_a_saved_classifier_takes_images(model, tmp_path):
     assert loaded.class_names == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_crops_have_the_size_of_the_encoders_images(model):
     large = np.repeat(np.repeat(IMAGES, 3, axis=1), 2, axis=2)
     tuned = fine_tune(model, (large[:32], TRAIN[1]), epochs=1)
@@ -165,12 +168,14 @@ def test_crops_have_the_size_of_the_encoders_images(model):
     assert tuned.model.predict(large[:5], verbose=0).shape == (5, 3)
 
 
+@pytest.mark.slow
 def test_the_range_of_images_of_an_encoder():
     for images, expected in ((IMAGES, (0, 255)), (IMAGES / 255.0, (0, 1))):
         tuned = fine_tune(make_encoder(), (images, LABELS), epochs=1)
         assert tuned.model.value_range == expected
 
 
+@pytest.mark.slow
 def test_lars_and_callbacks_and_subclassed_encoders():
     @keras.saving.register_keras_serializable(package="tests_of_fine_tuning")
     class Encoder(keras.Model):
@@ -199,6 +204,7 @@ def test_lars_and_callbacks_and_subclassed_encoders():
     assert isinstance(tuned.model.optimizer, simclr_keras.LARS)
 
 
+@pytest.mark.slow
 def test_under_replicas():
     alone = fine_tune(make_encoder(), TRAIN, epochs=2, augmentation=None)
     devices = [f"CPU:{i}" for i in range(len(tf.config.list_logical_devices()))]

@@ -207,6 +207,7 @@ def test_parquet_without_its_package(folder, tmp_path, capsys, monkeypatch):
     assert "pip install pyarrow" in line
 
 
+@pytest.mark.slow
 def test_every_kind_of_encoder(folder, expected, tmp_path):
     encoder = keras.saving.load_model(folder / "encoder.keras")
     run = tmp_path / "run"
@@ -548,6 +549,7 @@ def test_the_dense_layer_is_the_logistic_regression(num_classes):
     )
 
 
+@pytest.mark.slow
 def test_fine_tuning_on_a_folder_for_each_class(folder, tmp_path):
     output = tmp_path / "tuned"
     classify.main(
@@ -573,6 +575,7 @@ def test_fine_tuning_on_a_folder_for_each_class(folder, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_saved_classifier_is_applied_later(folder, classes, tmp_path):
     classify.main(
         [

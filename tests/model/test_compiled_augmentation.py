@@ -68,6 +68,7 @@ def test_one_function_is_traced_once():
     assert compiled.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.slow
 def test_equal_augmentations_share_what_is_compiled():
     def of(*layers, **kwargs):
         model = tiny_model(augmentation=keras.Sequential([*layers]), **kwargs)
@@ -98,6 +99,7 @@ def test_what_is_shared_makes_the_same_views_as_what_is_not():
         np.testing.assert_allclose(each, losses[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_attribute_that_is_set_is_seen():
     def loss(layer):
         model = tiny_model(augmentation=layer)

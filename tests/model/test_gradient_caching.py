@@ -311,6 +311,7 @@ class Raw(layers.Layer):
         return x
 
 
+@pytest.mark.slow
 def test_a_generator_and_an_encoder_that_is_not_built():
     model = SimCLRModel(Raw(), augmentation=Noise(seed=3, dtype="float64"))
     model.compile("sgd", micro_batch_size=5)
