@@ -97,8 +97,8 @@ def make_parser():
     parser.add_argument(
         "--epochs",
         type=command_line.positive,
-        default=60,
-        help="of --fine_tune: passes over the labelled images",
+        help="of --fine_tune: passes over the labelled images. Default: 60, or "
+        "as many as make 1,000 steps",
     )
     parser.add_argument(
         "--learning_rate",
@@ -310,7 +310,7 @@ def train_all(encoder, labelled, rows, options):
     from simclr_keras import evaluation
 
     images, _ = labelled.images.subset(rows).arrays()
-    print(f"Fine-tuning, {options.epochs} epochs ...", flush=True)
+    print("Fine-tuning ...", flush=True)
     return evaluation.fine_tune(
         encoder.model,
         (images, labelled.labels[rows]),

@@ -56,9 +56,9 @@ def parse_arguments(arguments=None):
         "--fine_tune_epochs",
         nargs="+",
         type=command_line.positive,
-        default=[60, 30],
         metavar="EPOCHS",
-        help="for each of --fractions",
+        help="for each of --fractions, in the paper 60 and 30. Default: 60, or "
+        "as many as make 1,000 steps",
     )
     parser.add_argument(
         "--linear_epochs",
@@ -124,6 +124,8 @@ def _check(options):
                 "--run_dir must be the folder of a finished run of "
                 f"pretrain.py. Received: {options.run_dir}, which has no {name}"
             )
+    if options.fine_tune_epochs is None:
+        options.fine_tune_epochs = [None] * len(options.fractions)
     if len(options.fine_tune_epochs) != len(options.fractions):
         raise command_line.UsageError(
             "--fine_tune_epochs must have a number for each of --fractions. "
@@ -186,7 +188,7 @@ def measure(run, options, folder):
     model = run.model_of("pretrained")
     if {"knn", "linear"} & set(options.protocols):
         train, test = (
-            evaluation.extract_features(model, part, verbose=1)
+            evaluation.extract_features(model, part)
             for part in (run.data.train, run.data.test)
         )
         sets = train, run.train[1], test, run.test[1]

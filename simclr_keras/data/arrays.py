@@ -151,16 +151,19 @@ class ArrayImageSet(ImageSet):
     Args:
         images: Array (N, H, W, C).
         labels: Integer array (N,), or None.
+        paths: Array of strings (N,), the files that the images were in, or
+            None.
     """
 
     loads_batches = True
 
-    def __init__(self, images, labels=None):
+    def __init__(self, images, labels=None, paths=None):
         super().__init__(
             len(images), images.shape[1:], images.dtype, labels is not None
         )
         self._images = images
         self._labels = labels
+        self.paths = paths
         self._tensors = None
 
     @property
@@ -181,7 +184,8 @@ class ArrayImageSet(ImageSet):
     def subset(self, indices):
         """The images at `indices`, an integer array, as a set."""
         labels = None if self._labels is None else self._labels[indices]
-        return ArrayImageSet(self._images[indices], labels)
+        paths = None if self.paths is None else self.paths[indices]
+        return ArrayImageSet(self._images[indices], labels, paths)
 
     def load(self, indices):
         images, labels = self._tensors

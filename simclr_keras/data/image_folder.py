@@ -357,7 +357,7 @@ def _open_files(
         files = files.subset(is_valid)
         images = images[is_valid] if in_memory else images
     if in_memory:
-        return ArrayImageSet(images, files.labels), skipped
+        return ArrayImageSet(images, files.labels, files.paths), skipped
     return files, skipped
 
 

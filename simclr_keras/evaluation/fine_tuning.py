@@ -15,13 +15,18 @@ from simclr_keras.evaluation.labelled_images import (
 )
 from simclr_keras.projection_head import ProjectionHead
 
+# For 1 % of ImageNet's labels, which are 12,811 images.
+PAPER_EPOCHS = 60
+# Fewer leave a classifier of few images where it began.
+FEWEST_STEPS = 1000
+
 
 def fine_tune(
     model,
     train,
     test=None,
     *,
-    epochs=60,
+    epochs=None,
     batch_size=256,
     learning_rate=0.05,
     optimizer=None,
@@ -52,7 +57,9 @@ def fine_tune(
             your own. A model that overrides `encode` is refused.
         train: Pair of images (N, H, W, C) and integer labels (N,).
         test: As `train`, to measure the accuracy. Defaults to None.
-        epochs: Positive integer. Defaults to 60.
+        epochs: Positive integer. None is the paper's 60 for 1 % of the labels,
+            or as many as make 1,000 steps: of a few hundred images 60 epochs
+            are too few steps to learn anything. Defaults to None.
         batch_size: Positive integer; all images, if there are fewer. Defaults
             to 256.
         learning_rate: Float > 0, for 256 images. Defaults to 0.05.
@@ -101,7 +108,8 @@ def fine_tune(
           fine-tuning from a layer of the head.
     """
     # Before anything is copied.
-    check_count(epochs, "epochs")
+    if epochs is not None:
+        check_count(epochs, "epochs")
     check_count(batch_size, "batch_size")
     check_positive(learning_rate, "learning_rate")
     data = LabelledImages(train, test, class_names)
@@ -119,6 +127,9 @@ def fine_tune(
         seed=seed,
     )
     classifier(data.images[:1])  # Makes its weights, for callbacks to save.
+    if epochs is None:
+        steps = -(-len(data.images) // batch_size)
+        epochs = max(PAPER_EPOCHS, -(-FEWEST_STEPS // steps))
     history = train_classifier(
         classifier,
         data.images,

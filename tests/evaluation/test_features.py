@@ -175,6 +175,9 @@ def test_a_set_of_images_is_read_in_its_order(simclr, tmp_path):
         tmp_path, 4, test_fraction=0.0, in_memory=False
     ).train
     expected = [images[int(os.path.basename(p)[:-4])] for p in files.paths]
+    np.testing.assert_array_equal(data.train.paths, files.paths)
+    subsets = [each.subset(np.array([3, 1])) for each in (data.train, files)]
+    np.testing.assert_array_equal(*(each.paths for each in subsets))
     for each in (data.train, files):
         np.testing.assert_allclose(
             extract_features(model, each, batch_size=5),

@@ -9,6 +9,7 @@ from simclr_keras.evaluation import (
     distill,
     extract_features,
     fine_tune,
+    fine_tuning,
 )
 from simclr_keras.evaluation.labelled_images import copy_encoder
 
@@ -75,6 +76,15 @@ def test_equals_the_papers_optimizer_by_hand():
         np.testing.assert_allclose(here, there, atol=2e-6)  # float32
     assert tuned.accuracy is None
     assert len(tuned.history["loss"]) == 7
+
+
+def test_few_images_get_steps_enough(monkeypatch):
+    monkeypatch.setattr(fine_tuning, "FEWEST_STEPS", 130)
+    for batch_size, epochs in ((32, 130), (11, 60)):
+        tuned = fine_tune(
+            make_encoder(), TRAIN, batch_size=batch_size, augmentation=None
+        )
+        assert len(tuned.history["loss"]) == epochs
 
 
 def test_a_copy_is_trained_and_the_model_stays(model):

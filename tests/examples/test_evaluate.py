@@ -85,7 +85,7 @@ def finished(tmp_path):
         (["stray"], "unrecognized arguments: stray"),
         (["--protocols=all"], "invalid choice: 'all'"),
         (["--fractions=2"], r"must lie in (0, 1]. Received: 2"),
-        (["--fractions", "0.1"], "a number for each of --fractions"),
+        (["--fine_tune_epochs", "9"], "a number for each of --fractions"),
         (["--output=here"], "is there already: here"),
     ],
 )
