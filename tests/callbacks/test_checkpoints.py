@@ -44,6 +44,7 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", exact_resume.ENDS)
 @pytest.mark.parametrize("name", exact_resume.MODELS)
 def test_resumed_it_equals_the_uninterrupted_run(name, kind, runs):

@@ -250,6 +250,7 @@ def special(folder):
     return 9
 
 
+@pytest.mark.slow
 def test_nothing_hangs_and_memory_is_bounded(tmp_path):
     picture().save(tmp_path / "photo.png")
     count = special(tmp_path)

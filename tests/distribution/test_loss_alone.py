@@ -40,6 +40,7 @@ def nt_xent(z, temperature):
     return np.mean(losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_replicas_add_up_to_the_global_loss(computed, case):
     i = CASES.index(case)

@@ -38,6 +38,7 @@ def test_learns(function, digits):
     assert encoder.output_shape == (None, 64)
 
 
+@pytest.mark.slow
 def test_the_loop_is_what_the_model_does(digits):
     images, steps = digits[0], 3
     encoder, losses = example.gradient_tape_loop(images, steps, BATCH, seed=5)

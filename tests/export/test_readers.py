@@ -55,6 +55,7 @@ def test_hub_keras_layer(exported):
     read("hub_keras_layer", exported)
 
 
+@pytest.mark.slow
 def test_keras_layers(exported):
     read("keras_layers", exported)
 

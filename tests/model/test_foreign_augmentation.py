@@ -60,6 +60,7 @@ def fitted(augmentation, **compiling):
     return model
 
 
+@pytest.mark.slow
 def test_a_layer_that_needs_autograph():
     compiled, eager = fitted(Coin()), fitted(Coin(), run_eagerly=True)
     assert int(compiled.optimizer.iterations) == STEPS

@@ -426,6 +426,7 @@ class Predicting(SimCLRModel):
         return super().contrastive_loss(projections, labels, views, training)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiling", [EAGER, {}])
 def test_state_that_the_loss_changes_is_kept(compiling):
     options = {"cls": Predicting, "compiling": compiling}
