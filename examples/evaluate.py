@@ -193,7 +193,8 @@ def measure(run, options, folder):
         )
         sets = train, run.train[1], test, run.test[1]
     if "knn" in options.protocols:
-        yield "knn, k 200", evaluation.knn_accuracy(*sets)
+        k = min(200, len(train))
+        yield f"knn, k {k}", evaluation.knn_accuracy(*sets, k=k)
     if "linear" in options.protocols:
         result = evaluation.linear_evaluation(*sets)
         draw(run, test, result.predicted, folder)

@@ -4,7 +4,11 @@ import typing
 
 import numpy as np
 
-from simclr_keras.evaluation.checks import check_features
+from simclr_keras.evaluation.checks import (
+    check_count,
+    check_features,
+    check_positive,
+)
 
 # Added to the shares of the singular values, as the paper does for float32.
 _RANK_ME_EPSILON = 1e-7
@@ -67,7 +71,7 @@ def alignment(z_i, z_j, alpha=2, batch_size=1024):
           4.1 (alignment loss, alpha = 2).
     """
     z_i, z_j = _check_views(z_i, z_j, least=1)
-    _check_positive(alpha, "alpha")
+    check_positive(alpha, "alpha")
     total = 0.0
     for rows in _batches(len(z_i), batch_size):
         difference = unit_rows(z_i[rows]) - unit_rows(z_j[rows])
@@ -114,7 +118,7 @@ def uniformity(z, t=2, batch_size=1024):
           4.1 (uniformity loss, t = 2).
     """
     z = _check_rows(z, "z")
-    _check_positive(t, "t")
+    check_positive(t, "t")
     log_sums = []
     for rows in _batches(len(z), batch_size):
         a = unit_rows(z[rows])
@@ -373,14 +377,10 @@ def _num_pairs(num_rows):
 
 def _batches(num_rows, batch_size, start=0):
     """Slices of at most `batch_size` rows."""
-    if batch_size < 1 or batch_size != int(batch_size):
-        raise ValueError(
-            "`batch_size` must be a positive integer. Received: "
-            f"batch_size={batch_size!r}."
-        )
+    batch_size = check_count(batch_size, "batch_size")
     return [
-        slice(i, min(i + int(batch_size), num_rows))
-        for i in range(start, num_rows, int(batch_size))
+        slice(i, min(i + batch_size, num_rows))
+        for i in range(start, num_rows, batch_size)
     ]
 
 
@@ -407,12 +407,3 @@ def _check_views(z_i, z_j, least=2):
             f"z_j.shape={z_j.shape}."
         )
     return z_i, z_j
-
-
-def _check_positive(value, name):
-    # Written so that NaN fails.
-    if not 0 < value < np.inf:
-        raise ValueError(
-            f"`{name}` must be a positive finite number. Received: "
-            f"{name}={value!r}."
-        )
