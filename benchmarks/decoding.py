@@ -9,12 +9,25 @@ crop=...)`; what Google's pipelines do, `sample_distorted_bounding_box`,
 torchvision's `RandomResizedCrop` written with Pillow, whose processes keep
 what they make, so that nothing is lost to handing it over. Runs alternate, and
 the median of several counts. What is compared on a busy machine is ratios.
+
+With `--lightly_python`, the python of an environment that
+`benchmarks/peers/run.py` has made, also Lightly's whole transform in a
+`DataLoader`: its processes draw, flip, jitter and blur as well, which this
+library leaves to the device.
+
+Beside them, as images of 256 pixels from which `fit` cuts both views: what
+`load_image_folder(..., in_memory=False)` decodes in each epoch, and what
+`cache_dir` has on disk. At last, the cores that feed an accelerator which
+trains on `--images_per_second`.
 """
 
+import contextlib
 import math
 import multiprocessing
 import os
+import pathlib
 import statistics
+import subprocess
 import tempfile
 import time
 
@@ -35,7 +48,13 @@ flags.DEFINE_integer("width", 500, "Their width in pixels.")
 flags.DEFINE_integer("batch_size", 32, "Images in a batch.")
 flags.DEFINE_integer("batches", 16, "Batches in a run.")
 flags.DEFINE_integer("runs", 7, "Runs of each; the median counts.")
-flags.DEFINE_integer("workers", 2, "Processes of the way with Pillow.")
+flags.DEFINE_integer("workers", 2, "Processes of Pillow, and of Lightly.")
+flags.DEFINE_string(
+    "lightly_python", None, "Python that has Lightly, to compare with it too."
+)
+flags.DEFINE_integer(
+    "images_per_second", 1000, "What an accelerator takes, two views of each."
+)
 flags.DEFINE_string("json", None, "Where to write the results, if anywhere.")
 
 SIZE = 224
@@ -43,6 +62,7 @@ SIZE = 224
 
 def make_photos(folder):
     """Smooth colours with noise, whose files are as large as photos'."""
+    os.makedirs(folder)
     paths = []
     for k in range(FLAGS.photos):
         rng = np.random.default_rng(k)
@@ -59,11 +79,10 @@ def make_photos(folder):
     return paths
 
 
-def make_ours(folder):
+def make_ours(folder, crop=None, **kwargs):
     images = simclr_keras.data.load_image_folder(
-        folder, image_size=256, in_memory=False
+        folder, image_size=256, in_memory=False, **kwargs
     ).train
-    crop = simclr_keras.augmentation.RandomResizedCrop(SIZE, SIZE, seed=0)
     dataset = simclr_keras.data.training_dataset(
         images, FLAGS.batch_size, crop=crop
     ).repeat()
@@ -155,19 +174,49 @@ def make_pillow(paths, pool):
     return measure
 
 
+def make_lightly(folder, processes):
+    """Lightly's transform, in a process of another environment."""
+    script = pathlib.Path(__file__).parent / "peers" / "lightly_photos.py"
+    numbers = (FLAGS.batch_size, FLAGS.batches, FLAGS.workers)
+    process = processes.enter_context(
+        subprocess.Popen(
+            [FLAGS.lightly_python, str(script), folder, *map(str, numbers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    )
+    # Its input's end is its own; `Popen` waits for it.
+    processes.callback(process.stdin.close)
+
+    def measure():
+        process.stdin.write("\n")
+        process.stdin.flush()
+        return float(process.stdout.readline())
+
+    return measure
+
+
 def main(_):
     # Started afresh: a fork of a process with TensorFlow's threads may hang.
     context = multiprocessing.get_context("forkserver")
     with (
         tempfile.TemporaryDirectory() as folder,
         context.Pool(FLAGS.workers) as pool,
+        contextlib.ExitStack() as processes,
     ):
-        paths = make_photos(folder)
+        photos = os.path.join(folder, "photos")
+        paths = make_photos(photos)
+        crop = simclr_keras.augmentation.RandomResizedCrop(SIZE, SIZE, seed=0)
         ways = {
-            "training_dataset(crop=...)": make_ours(folder),
+            "training_dataset(crop=...)": make_ours(photos, crop),
             "tf.data, each view decoded": make_google(paths),
             f"Pillow, {FLAGS.workers} processes": make_pillow(paths, pool),
+            "decoded to 256 pixels": make_ours(photos),
+            "cache_dir, 256 pixels": make_ours(photos, cache_dir=folder),
         }
+        if FLAGS.lightly_python:
+            ways["Lightly's whole transform"] = make_lightly(photos, processes)
         for measure in ways.values():
             measure()
         runs = [
@@ -184,10 +233,16 @@ def main(_):
         }
         for name in ways
     }
+    cores = len(os.sched_getaffinity(0))
     for name, result in results.items():
+        per_core = result["views_per_second"] / 2 / cores
+        result["images_per_second_and_core"] = per_core
+        result["cores_needed"] = FLAGS.images_per_second / per_core
         print(
             f"{name:30} {result['views_per_second']:8,.0f} views/s, ours is "
-            f"{result['ours_to_this']:5.2f} x"
+            f"{result['ours_to_this']:5.2f} x; {per_core:6,.0f} images/s and "
+            f"core, {result['cores_needed']:5.1f} cores for "
+            f"{FLAGS.images_per_second}"
         )
     report.write_json(
         FLAGS.json,

@@ -84,6 +84,12 @@ def load_data(config):
     size = config["source_size"]
     # What is cropped while it is decoded is decoded in every epoch.
     in_memory = False if crops_while_decoding(config) else None
+    if config["cache_dir"] and in_memory is False:
+        raise ValueError(
+            "--cache_dir holds images of --source_size, and "
+            "--crop_while_decoding cuts views out of whole ones. Received "
+            "both: pass --nocrop_while_decoding, or leave out --cache_dir."
+        )
     if config["image_folder"]:
         path, test_path = config["image_folder"], config["test_folder"]
         # Without classes there is no accuracy to hold images out for.
@@ -103,16 +109,18 @@ def load_data(config):
             channels=config["channels"],
             on_error="skip" if config["skip_unreadable"] else "raise",
             in_memory=in_memory,
+            cache_dir=config["cache_dir"],
             max_pixels=config["max_pixels"],
             max_bytes=config["max_bytes"],
         )
     if config["dataset"] == "digits":
-        if crops_while_decoding(config):
-            raise ValueError(
-                "--crop_while_decoding needs photos, of --image_folder or of a "
-                "--dataset of TFDS. Received: --dataset=digits, which is in "
-                "memory."
-            )
+        for flag in ("crop_while_decoding", "cache_dir"):
+            if config[flag]:
+                raise ValueError(
+                    f"--{flag} needs photos, of --image_folder or of a "
+                    "--dataset of TFDS. Received: --dataset=digits, which is "
+                    "in memory."
+                )
         return simclr_keras.data.load_digits(config["test_fraction"])
     return simclr_keras.data.load_tfds(
         config["dataset"],
@@ -122,6 +130,7 @@ def load_data(config):
         image_size=size,
         label_key="label" if config["labels"] else None,
         in_memory=in_memory,
+        cache_dir=config["cache_dir"],
     )
 
 

@@ -31,6 +31,11 @@ KEYS = {
         "whether views are cut out of the stored images, whole and of any "
         "size; otherwise out of images of source_size",
     ),
+    "cache_dir": (
+        str,
+        "folder for images that are decoded and brought to source_size once, "
+        "for sets that do not fit into memory and views cut out of them",
+    ),
     "skip_unreadable": (bool, "skip unreadable files of image_folder"),
     "max_pixels": (int, "pixels of the largest image of a folder"),
     "max_bytes": (int, "bytes of the largest file of a folder"),
@@ -105,7 +110,7 @@ FREE_TO_CHANGE = (
     "knn_k",
 )
 
-PATHS = ("data_dir", "image_folder", "test_folder")
+PATHS = ("data_dir", "image_folder", "test_folder", "cache_dir")
 # What runs did before they could choose.
 OLDER_RUNS = {"crop_while_decoding": False}
 
@@ -124,6 +129,7 @@ IMAGENET = {
     # Of the images that are evaluated; crops are those of whole photos.
     "source_size": 256,
     "crop_while_decoding": True,
+    "cache_dir": None,
     "skip_unreadable": False,
     "max_pixels": 2**27,
     "max_bytes": 2**28,

@@ -36,9 +36,9 @@ class CropsWhileDecoding:
             raise ValueError(
                 "`crop` needs images that are decoded whenever they are used, "
                 f"so that it can be cut out of them. Received: {images!r}, "
-                "which are not. Pass in_memory=False to `load_image_folder` or "
-                "`load_tfds`; leave `crop` out for arrays, whose crops are "
-                "made in `fit`."
+                "which are not. Pass in_memory=False and no `cache_dir` to "
+                "`load_image_folder` or `load_tfds`; leave `crop` out for "
+                "arrays, whose crops are made in `fit`."
             )
         self._images = images
 
@@ -104,4 +104,9 @@ class CropsWhileDecoding:
         size = (crop.height, crop.width)
         resized = tf.image.resize(box, size, crop.interpolation)
         value_range = self._keys.augmentations[view].value_range
-        return tf.clip_by_value(tf.cast(resized, tf.float32), *value_range)
+        # One pass over the pixels; `tf.clip_by_value` makes two.
+        return tf.raw_ops.ClipByValue(
+            t=tf.cast(resized, tf.float32),
+            clip_value_min=value_range[0],
+            clip_value_max=value_range[1],
+        )

@@ -149,10 +149,11 @@ def _of_jpeg(channels):
 
 def _once_small(value, size, max_pixels):
     """A tensor, once it is known that an image of a size is not too large."""
-    check = tf.debugging.assert_less_equal(
-        tf.reduce_prod(tf.cast(size, tf.int64)),
-        tf.constant(max_pixels, tf.int64),
-        f"It has more pixels than `max_pixels`, {max_pixels:,}.",
+    num_pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+    # `tf.debugging.assert_less_equal` is several operations for each image.
+    check = tf.raw_ops.Assert(
+        condition=num_pixels <= max_pixels,
+        data=[f"It has more pixels than `max_pixels`, {max_pixels:,}."],
     )
     return _after(check, value)
 
@@ -199,69 +200,62 @@ def decode_boxes(
         max_pixels: Integer, the largest JPEG that is decoded.
 
     Returns:
-        List of V tensors (height, width, C).
+        Tuple of V tensors (height, width, C).
     """
 
-    def whole():
-        image = decode(data)
-        return tf.shape(image)[:2], image
-
-    def around():
-        window = _around(boxes, size)
-        return decode_window(data, window), window[:2]
-
-    def jpeg_size():
+    def of_window():
         size = tf.io.extract_jpeg_shape(data)[:2]
-        return _once_small(size, size, max_pixels)
+        boxes = draw(size[0], size[1])
+        window = _around(boxes, size)
+        checked = _once_small(data, size, max_pixels)
+        return _cut(decode_window(checked, window), boxes, window[:2])
 
-    # Drawn at one place, as it is much of the graph: of a JPEG the size is read
-    # first, of other formats all.
+    def of_turned_window(data, orientation):
+        stored = tf.io.extract_jpeg_shape(data)[:2]
+        size = tf.where(orientation < 5, stored, stored[::-1])
+        boxes = draw(size[0], size[1])
+        boxes = as_stored(boxes, size, orientation)
+        window = _around(boxes, stored)
+        checked = _once_small(data, stored, max_pixels)
+        cut = _cut(decode_window(checked, window), boxes, window[:2])
+        return tuple(orient(each, orientation) for each in cut)
+
+    def of_whole(data):
+        image = decode(data)
+        size = tf.shape(image)
+        return _cut(image, draw(size[0], size[1]))
+
+    def of_other(data, orientation):
+        return tf.cond(
+            orientation != 1,
+            lambda: of_turned_window(data, orientation),
+            lambda: of_whole(data),
+        )
+
     if decode_window is None:
-        size, image = whole()
-    else:
-        is_jpeg = tf.io.is_jpeg(data)
-        size, image = tf.cond(
-            is_jpeg,
-            lambda: (
-                jpeg_size(),
-                tf.zeros((0, 0, channels), tf.uint8),
-            ),
-            whole,
-        )
-    if orientation is not None:
-        is_turned = orientation != 1
-        size = tf.cond(orientation < 5, lambda: size, lambda: size[::-1])
-    boxes = draw(size[0], size[1])
-    if orientation is not None:
-        boxes = tf.cond(
-            is_turned,
-            lambda: tf.ensure_shape(
-                lazily(as_stored, boxes, size, orientation), boxes.shape
-            ),
-            lambda: boxes,
-        )
-        size = tf.cond(orientation < 5, lambda: size, lambda: size[::-1])
-    first = tf.zeros((2,), tf.int32)
-    if decode_window is not None:
-        image, first = tf.cond(is_jpeg, around, lambda: (image, first))
-    start, size = boxes[:, :2] - first, boxes[:, 2:]
-    cut = [
+        return of_whole(data)
+    if orientation is None:
+        orientation = tf.constant(1)
+    # What most photos are comes first. Each operation takes its time for each
+    # image, so that the rest is out of the way.
+    is_turned = orientation != 1
+    return tf.cond(
+        tf.io.is_jpeg(data) & ~is_turned,
+        of_window,
+        lambda: lazily(of_other, data, orientation),
+    )
+
+
+def _cut(image, boxes, first=(0, 0)):
+    """The parts of an image in boxes, of which `first` is its corner."""
+    corners, sizes = boxes[:, :2] - first, boxes[:, 2:]
+    return tuple(
         image[top : top + height, left : left + width]
         for (top, left), (height, width) in zip(
-            map(tf.unstack, tf.unstack(start)),
-            map(tf.unstack, tf.unstack(size)),
+            map(tf.unstack, tf.unstack(corners)),
+            map(tf.unstack, tf.unstack(sizes)),
         )
-    ]
-    if orientation is None:
-        return cut
-    return [
-        tf.cond(
-            is_turned,
-            lambda each=each: lazily(orient, each, orientation),
-            lambda each=each: each,
-        )
-        for each in cut
-    ]
+    )
 
 
 def _around(boxes, size):

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_keras.data.arrays import ArrayImageSet, keep_in_memory
+from simclr_keras.data.cached_images import cache_images, not_both
 from simclr_keras.data.decoding import (
     check_image_size,
     decode_boxes,
@@ -41,6 +42,7 @@ def load_image_folder(
     channels=3,
     on_error="raise",
     in_memory=None,
+    cache_dir=None,
     max_pixels=MAX_PIXELS,
     max_bytes=MAX_BYTES,
 ):
@@ -79,7 +81,12 @@ def load_image_folder(
             training, leaves out the unreadable ones, warns, and lists them in
             `ImageData.skipped`.
         in_memory: Boolean, whether to keep the decoded images in memory. None
-            is True if they take at most 1 GiB.
+            is True if they take at most 1 GiB and there is no `cache_dir`.
+        cache_dir: Path of a folder for the decoded and resized images, in
+            place of memory: one file for each set, uncompressed, which is
+            written here on the first call and found by later runs. Images
+            that are replaced under the same names are noticed by their sizes
+            and times. Defaults to None.
         max_pixels: Positive integer. A larger image is unreadable, since a
             small file can hold one that takes all memory. Defaults to 2**27,
             134 megapixels.
@@ -93,8 +100,10 @@ def load_image_folder(
     Raises:
         FileNotFoundError: If a folder is missing or holds no images.
         NotADirectoryError: If a path is a file.
-        ValueError: If an argument is out of range, there are images beside the
-            folders of the classes, or a file is unreadable (it is named).
+        OSError: If the disk of `cache_dir` has too little space.
+        ValueError: If an argument is out of range, `in_memory` and `cache_dir`
+            are given together, there are images beside the folders of the
+            classes, or a file is unreadable (it is named).
             During training, an unreadable file raises
             `tf.errors.InvalidArgumentError`.
 
@@ -127,6 +136,7 @@ def load_image_folder(
                 f"{name}={value!r}."
             )
 
+    in_memory = not_both(in_memory, cache_dir)
     options = (image_size, channels, on_error, in_memory, max_pixels)
     paths, unreadable = _list_images("path", path, max_bytes)
     class_names, classes = _classes("path", path, paths, labels)
@@ -144,6 +154,9 @@ def load_image_folder(
         )
         test = train.subset(test_indices)
         train = train.subset(train_indices)
+    if cache_dir is not None:
+        train = cache_images(train, cache_dir)
+        test = None if test is None else cache_images(test, cache_dir)
     return ImageData(
         name=os.path.basename(os.path.abspath(path)),
         train=train,
@@ -207,6 +220,13 @@ class FileImageSet(ImageSet):
                         yield file.read()
 
         return {**super().fingerprint(contents), "files": digest(parts())}
+
+    def origin(self):
+        # A file that is replaced may keep its name and size.
+        return digest(
+            os.fsencode(f"{os.path.abspath(path)}\0{os.stat(path).st_mtime_ns}")
+            for path in self.paths
+        )
 
     def try_load(self, index):
         """(is_valid, image) of one file."""

@@ -75,7 +75,7 @@ class ImageSet(abc.ABC):
                 that returns its boxes, as in `decode_boxes`.
 
         Returns:
-            (boxes, label): a list of tensors (height, width, C), and a tensor
+            (boxes, label): a tuple of tensors (height, width, C), and a tensor
             () as in `load`.
         """
         raise NotImplementedError(
@@ -204,6 +204,14 @@ class ImageSet(abc.ABC):
             "dtype": self.dtype,
             "labels": None if labels is None else digest([labels.tobytes()]),
         }
+
+    def origin(self):
+        """Where the images come from, as a string for `cache_images`.
+
+        Two sets of the same fingerprint and origin have the same images. Empty,
+        as here, where the fingerprint tells enough.
+        """
+        return ""
 
     def check_labels(self, with_labels):
         """Raises a `ValueError` if labels are asked for and there are none."""

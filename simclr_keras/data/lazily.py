@@ -11,11 +11,11 @@ def lazily(function, *tensors):
     which runs only if it is asked for it.
 
     Args:
-        function: Function of tensors, to a tensor.
+        function: Function of tensors, to a tensor or a tuple of them.
         *tensors: What it is given.
 
     Returns:
-        Its tensor.
+        What it returns.
     """
     dataset = tf.data.Dataset.from_tensors(tensors).map(function)
     return dataset.get_single_element()

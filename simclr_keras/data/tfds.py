@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_keras.data.arrays import VALUE_RANGES, ArrayImageSet, keep_in_memory
+from simclr_keras.data.cached_images import cache_images, not_both
 from simclr_keras.data.decoding import (
     check_image_size,
     crop_and_resize,
@@ -28,6 +29,7 @@ def load_tfds(
     label_key="label",
     download=True,
     in_memory=None,
+    cache_dir=None,
     shuffle_buffer=10_000,
 ):
     """A data set of TensorFlow Datasets (TFDS).
@@ -54,7 +56,12 @@ def load_tfds(
             not yet prepared. Without a network, TFDS gives up only after some
             minutes; False fails at once.
         in_memory: Boolean, whether to keep the decoded images in memory. None
-            is True for each split that takes at most 1 GiB.
+            is True for each split that takes at most 1 GiB, if there is no
+            `cache_dir`.
+        cache_dir: Path of a folder for the decoded and resized images, in
+            place of memory: one file for each split, uncompressed, which is
+            written here on the first call and found by later runs. They are
+            then shuffled as a whole. Defaults to None.
         shuffle_buffer: Positive integer. Images that are not kept in memory
             are read file by file, in a random order of the files, and drawn
             from a buffer of this many encoded images.
@@ -66,9 +73,11 @@ def load_tfds(
         ImportError: If tensorflow-datasets is not installed.
         FileNotFoundError: If `data_dir` does not exist, or the data set is not
             prepared and `download` is False.
+        OSError: If the disk of `cache_dir` has too little space.
         RuntimeError: If it is not prepared and the download fails.
         ValueError: If TFDS does not know the data set, there is no such split
-            or feature, or the images differ in size and `image_size` is None.
+            or feature, the images differ in size and `image_size` is None, or
+            `in_memory` and `cache_dir` are given together.
 
     Example:
         data = simclr_keras.data.load_tfds("cifar10", data_dir="data/tfds")
@@ -84,6 +93,7 @@ def load_tfds(
         )
     if image_size is not None:
         image_size = check_image_size(image_size)
+    in_memory = not_both(in_memory, cache_dir)
     builder = _prepared_builder(tfds, name, data_dir, download)
     features = dict(builder.info.features.items())
 
@@ -141,6 +151,8 @@ def load_tfds(
         )
         if keep_in_memory(records, in_memory):
             return ArrayImageSet(*records.arrays())
+        if cache_dir is not None:
+            return cache_images(records, cache_dir)
         return records
 
     train = open_split("train_split", train_split)
@@ -206,6 +218,9 @@ class RecordImageSet(ImageSet):
             "image_shape": list(self.image_shape),
             "dtype": self.dtype,
         }
+
+    def origin(self):
+        return f"{self._image_key} of {self._builder.data_path}"
 
     @functools.cached_property
     def labels(self):

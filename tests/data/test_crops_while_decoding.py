@@ -7,6 +7,9 @@ Pillow, which resizes in two passes over whole levels.
 """
 
 import functools
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -21,6 +24,7 @@ from simclr_keras.data.decoding import (
     decode_jpeg_window,
     decode_photo,
 )
+from tests.data import memory_of_crops
 from tests.data.pictures import picture
 
 EXACT = 0.02
@@ -355,3 +359,26 @@ def test_model_refuses_crops_that_it_cannot_finish():
     model.compile("sgd")
     with pytest.raises(ValueError, match="`make_views`, which Own overrides"):
         model.train_on_batch(crops)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_photos(tmp_path):
+    def megabytes(height, width):
+        folder = tmp_path / f"{height}"
+        folder.mkdir()
+        photo = picture(48, 64).resize((width, height))
+        for k in range(32):
+            photo.save(folder / f"{k}.jpg")
+        process = subprocess.run(
+            [sys.executable, memory_of_crops.__file__, str(folder)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return float(process.stdout)
+
+    # A batch of the large ones is 1,150 MB. What each core has in hand grows:
+    # one photo, and the buffers of the allocator.
+    cores = len(os.sched_getaffinity(0))
+    growth = megabytes(3000, 4000) - megabytes(300, 400)
+    assert growth < 2 * 36 * (cores + 1)

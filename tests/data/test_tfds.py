@@ -26,6 +26,7 @@ class TinyImages(tfds.core.GeneratorBasedBuilder):
                 {
                     "image": tfds.features.Image(shape=(None, None, 3)),
                     "gray": tfds.features.Image(shape=(4, 5, 1)),
+                    "other": tfds.features.Image(shape=(4, 5, 1)),
                     "deep": tfds.features.Image(
                         shape=(4, 5, 1), dtype=np.uint16
                     ),
@@ -49,6 +50,7 @@ class TinyImages(tfds.core.GeneratorBasedBuilder):
                 {
                     "image": np.full((6 + i % 3, 8, 3), i, "uint8"),
                     "gray": value.astype("uint8"),
+                    "other": (value + 1).astype("uint8"),
                     "deep": (1000 * value).astype("uint16"),
                     "depth": value.astype("float32"),
                     "kind": i % 2,
@@ -133,6 +135,29 @@ def test_mixed_sizes_are_resized(data_dir, in_memory):
     images, _ = source.train.arrays()
     # Each is of one colour, which resizing leaves.
     assert np.all(images == images[:, :1, :1, :1])
+
+
+def test_cached_on_disk(data_dir, tmp_path):
+    def load_cached(**kwargs):
+        return load(data_dir, cache_dir=tmp_path, label_key="kind", **kwargs)
+
+    for kwargs in ({}, {"image_key": "image", "image_size": (4, 5)}):
+        expected = load(data_dir, label_key="kind", **kwargs).train
+        for _ in range(2):  # Written, and found again.
+            train = load_cached(**kwargs).train
+            for ours, theirs in zip(train.arrays(), expected.arrays()):
+                np.testing.assert_array_equal(ours, theirs)
+        assert train.labels is not None
+    parts = load_cached(train_split="train[:75%]", test_split="train[75%:]")
+    assert len(list(tmp_path.iterdir())) == 4
+    images, labels = parts.test.arrays()
+    np.testing.assert_array_equal(labels, images[:, 0, 0, 0] % 2)
+
+
+def test_two_features_of_one_shape_have_caches_of_their_own(data_dir, tmp_path):
+    gray = load(data_dir, cache_dir=tmp_path).train
+    color = load(data_dir, cache_dir=tmp_path, image_key="other").train
+    assert gray.arrays()[0].sum() != color.arrays()[0].sum()
 
 
 def test_parts_of_a_split(data_dir):

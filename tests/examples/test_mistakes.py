@@ -46,6 +46,11 @@ def other_run(tmp_path):
         (["--depth=19"], ["depth=19"]),
         (["--epochs=3", "--steps=9"], ["exclude each other"]),
         (["--mixed_precision=float17"], ["float17"]),
+        (["--cache_dir=cache"], ["--cache_dir", "in memory"]),
+        (
+            ["--cache_dir=cache", "--crop_while_decoding"],
+            ["--nocrop_while_decoding"],
+        ),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(
