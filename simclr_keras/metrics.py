@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from simclr_keras import distribution
-from simclr_keras.losses.nt_xent import check_projections, normalize
+from simclr_keras.losses.pairs import check_projections, normalize
 from simclr_keras.losses.tiled_nt_xent import divide_up, in_blocks, is_symbol
 
 # Similarities that are held at a time: 16 MiB of float32.

@@ -41,7 +41,7 @@ def jsonable(value):
     return json.loads(text)
 
 
-def check_config(obj, arguments, attributes=True):
+def check_config(obj, arguments, attributes=True, excluded=()):
     """The configuration holds every argument and makes the same object.
 
     Args:
@@ -50,10 +50,11 @@ def check_config(obj, arguments, attributes=True):
             default: a default would hide that the argument was dropped.
         attributes: Whether the attribute of the argument's name must hold the
             argument's value. True, False, or the names for which it must.
+        excluded: Names of arguments that exclude others of these.
     """
     cls = type(obj)
     defaults = constructor_arguments(cls)
-    assert set(arguments) == set(defaults), "name every argument"
+    assert {*arguments, *excluded} == set(defaults), "name every argument"
     for name, value in arguments.items():
         assert jsonable(value) != jsonable_or_none(defaults[name]), (
             f"{name}={value!r} is the default"

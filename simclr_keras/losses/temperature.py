@@ -140,6 +140,16 @@ class FixedTemperature:
         return self.number if is_same else number
 
 
+def in_dtype(temperature, dtype):
+    """A temperature to compute with in a dtype; numbers stay what they are.
+
+    A number as a tensor would be rounded to float32 on its way to float64.
+    """
+    if isinstance(temperature, (int, float)):
+        return temperature
+    return ops.cast(temperature, dtype)
+
+
 def check_temperature(temperature):
     """Returns a positive number; raises for anything else."""
     if isinstance(temperature, keras.Variable):

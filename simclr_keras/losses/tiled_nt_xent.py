@@ -36,13 +36,13 @@ from simclr_keras import distribution, keras_private
 LOWEST = -1e9
 
 
-def tiled_log_sums(u, temperature, block_size, decoupled):
+def tiled_log_sums(u, largest, block_size, decoupled):
     """The logarithms l of the denominators of NT-Xent.
 
     Args:
         u: Float tensor (n, 2, D): normalized projections of this replica's
             pairs of views over the square root of the temperature.
-        temperature: Positive number or scalar tensor.
+        largest: Number or scalar tensor that no logit exceeds, either way.
         block_size: Rows and columns of a block at most, a positive integer.
         decoupled: Whether the partner is left out of the denominator.
 
@@ -50,8 +50,7 @@ def tiled_log_sums(u, temperature, block_size, decoupled):
         Float tensor (2n,): those of the first views, then of the second.
     """
     u = ops.reshape(u, (-1, u.shape[-1]))  # (2n, D)
-    # All logits lie between -1 / t and 1 / t.
-    is_narrow = 1 / temperature < _safe_exponent(u.dtype)
+    is_narrow = largest < _safe_exponent(u.dtype)
     if not isinstance(is_narrow, bool):
         is_narrow = ops.stop_gradient(is_narrow)
     log_sums = _log_sums_with_gradient(u, is_narrow, block_size, decoupled)

@@ -10,7 +10,9 @@ import pytest
 from keras import ops
 
 import simclr_keras
+from simclr_keras import losses
 from tests.backends import scenarios
+from tests.losses import references
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures" / "published_weights"
 
@@ -145,6 +147,56 @@ def test_nt_xent_and_its_gradient(temperature, block_size):
         expected[i] -= algorithm_1(z - step, temperature)
     expected /= 2 * h
     assert_near(gradient(function, z), expected, atol=1e-6 / temperature)
+
+
+@pytest.mark.parametrize(
+    ("loss", "reference"),
+    [
+        (
+            losses.NTLogisticLoss(0.3, semi_hard=True),
+            lambda z, labels, at=None: references.nt_logistic(
+                z, 0.3, semi_hard=True
+            ),
+        ),
+        (
+            losses.MarginTripletLoss(0.7),
+            lambda z, labels, at=None: references.margin_triplet(z, 0.7),
+        ),
+        (
+            losses.SupConLoss(0.3, block_size=5),
+            lambda z, labels, at=None: references.sup_con(z, 0.3, labels),
+        ),
+        (
+            losses.HardNegativeLoss(block_size=5),
+            lambda z, labels, at=None: references.hard_negatives(
+                z, 0.5, 1.0, 0.1
+            ),
+        ),
+        (
+            losses.NTXentLoss(0.3, decoupled=True, positive_weighting=0.5),
+            lambda z, labels, at=None: references.nt_xent(
+                z, 0.3, True, sigma=0.5, at=at
+            ),
+        ),
+    ],
+    ids=lambda case: getattr(case, "name", ""),
+)
+def test_other_losses(loss, reference):
+    z, labels = projections(), np.arange(6) // 2
+
+    def function(x):
+        return loss(x[0], x[1], labels=labels if loss.uses_labels else None)
+
+    # float32, divided by a temperature
+    value = function(ops.array(z, dtype="float32"))
+    assert_near(value, reference(z, labels).mean(), atol=5e-6)
+    expected, h = np.zeros_like(z), 1e-6
+    for i in np.ndindex(z.shape):
+        step = np.zeros_like(z)
+        step[i] = h
+        expected[i] = reference(z + step, labels, at=z).mean()
+        expected[i] -= reference(z - step, labels, at=z).mean()
+    assert_near(gradient(function, z), expected / (2 * h), atol=5e-6)
 
 
 @pytest.mark.parametrize("block_size", [None, 5, "auto"])

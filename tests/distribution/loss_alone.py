@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 import simclr_keras
-from simclr_keras import distribution
+from simclr_keras import distribution, losses
 
 # Replicas, images, temperature; images that the replicas share unevenly too.
 CASES = [
@@ -36,6 +36,20 @@ def projections(case):
 def labels(case):
     """Of the images, int64 (N,)."""
     return np.arange(case[1]) % 3
+
+
+# The other losses; the first two in blocks, which are proved on one device.
+OTHERS = {
+    "sup_con": losses.SupConLoss(0.3, dtype="float64", block_size=3),
+    "hard_negatives": losses.HardNegativeLoss(dtype="float64", block_size=3),
+    "weighted": losses.NTXentLoss(
+        0.3, decoupled=True, positive_weighting=0.5, dtype="float64"
+    ),
+    "nt_logistic": losses.NTLogisticLoss(0.3, dtype="float64"),
+    "margin_triplet": losses.MarginTripletLoss(
+        0.8, semi_hard=True, dtype="float64"
+    ),
+}
 
 
 class SameClass(simclr_keras.losses.ContrastiveLoss):
@@ -77,7 +91,20 @@ def run(case):
             tape.watch([z_i, z_j])
             value, dense_value = loss(z_i, z_j), dense(z_i, z_j)
             means = [distribution.global_mean(x) for x in (z_i[:, 0], z_j)]
+        others = {}
+        for name, other in OTHERS.items():
+            # A replica may have a single image.
+            with tf.GradientTape() as tape_of_other:
+                tape_of_other.watch([z_i, z_j])
+                of_replica = other(
+                    z_i, z_j, labels=classes if other.uses_labels else None
+                )
+            others[name] = of_replica
+            others[f"{name}_gradient"] = tape_of_other.gradient(
+                of_replica, [z_i, z_j]
+            )
         return {
+            **others,
             "sizes": tf.shape(z_i)[0],
             "losses": value,
             "gradient": tape.gradient(value, [z_i, z_j]),
@@ -105,13 +132,17 @@ def run(case):
     return {
         **{
             name: np.stack([rows(g) for g in found[name]])
-            for name in ("gradient", "dense_gradient")
+            for name in (
+                "gradient",
+                "dense_gradient",
+                *(f"{name}_gradient" for name in OTHERS),
+            )
         },
         "gradient_of_mean": rows(found["gradient_of_mean"]),
         "means": np.array([of_replicas(mean) for mean in found["means"]]),
         **{
             name: np.array(of_replicas(found[name]))
-            for name in ("sizes", "losses", "dense_losses", "labelled")
+            for name in ("sizes", "losses", "dense_losses", "labelled", *OTHERS)
         },
     }
 

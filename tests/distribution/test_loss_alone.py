@@ -5,9 +5,16 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.distribution import results
-from tests.distribution.loss_alone import CASES, DIM, labels, projections
+from tests.distribution.loss_alone import (
+    CASES,
+    DIM,
+    OTHERS,
+    labels,
+    projections,
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +88,27 @@ def test_dense_form_equals_blocks(computed, case):
             rtol=1e-10,
             atol=1e-14,
         )
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("case", CASES)
+def test_other_losses_are_those_of_one_device(computed, case, name):
+    loss = OTHERS[name]
+    z = tf.constant(projections(case))
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        value = loss(
+            z[0], z[1], labels=labels(case) if loss.uses_labels else None
+        )
+    i = CASES.index(case)
+    # Float64, but for Keras's 1 / R.
+    np.testing.assert_allclose(computed[f"{i}/{name}"].sum(), value, rtol=1e-7)
+    np.testing.assert_allclose(
+        computed[f"{i}/{name}_gradient"],
+        tape.gradient(value, z),
+        rtol=1e-7,
+        atol=1e-10,
+    )
 
 
 def test_some_cases_are_uneven(computed):

@@ -294,9 +294,15 @@ def test_configuration():
         "dtype": "float64",
         "block_size": 5,
         "decoupled": True,
+        "positive_weighting": 0.4,
     }
     loss = NTXentLoss(**arguments)
-    checks.check_config(loss, arguments)
+    checks.check_config(loss, arguments, excluded=("normalize",))
+    raw = {**arguments, "normalize": False}
+    del raw["positive_weighting"]
+    checks.check_config(
+        NTXentLoss(**raw), raw, excluded=("positive_weighting",)
+    )
     copy = keras.losses.deserialize(keras.losses.serialize(loss))
     z_1, z_2 = projections(4, 8)
     assert call(copy, z_1, z_2) == call(loss, z_1, z_2)
