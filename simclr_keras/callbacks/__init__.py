@@ -7,6 +7,7 @@ from simclr_keras.callbacks.labelled_evaluation import (
     KNNEvaluation,
     LinearEvaluation,
 )
+from simclr_keras.callbacks.pictures import RepresentationMap, ViewPreview
 from simclr_keras.callbacks.run_progress import RunProgress
 from simclr_keras.callbacks.stop_on_interrupt import StopOnInterrupt
 from simclr_keras.callbacks.stop_on_nan import StopOnNaN
@@ -17,7 +18,9 @@ __all__ = [
     "HistoryCSV",
     "KNNEvaluation",
     "LinearEvaluation",
+    "RepresentationMap",
     "RunProgress",
     "StopOnInterrupt",
     "StopOnNaN",
+    "ViewPreview",
 ]

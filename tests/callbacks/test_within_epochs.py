@@ -243,6 +243,7 @@ def test_the_same_model_goes_on_in_the_same_process(asks, tmp_path):
         np.testing.assert_array_equal(here, there)
 
 
+@pytest.mark.slow
 def test_stopped_again_and_again(tmp_path):
     straight = make_model(dropout=1)
     expected = fit(straight, [], epochs=3).history["loss"]
