@@ -27,6 +27,7 @@ onnx = ["tf2onnx>=1.17.0", "onnxruntime>=1.20"]
 partners = ["keras-hub>=0.32", "keras-cv==0.9.0"]
 plots = ["matplotlib>=3.9", "scikit-learn>=1.5"]
 examples = [*plots, "tensorboard>=2.18"]
+tiff = ["tifffile>=2024.8.10"]
 
 setup(
     name="simclr_keras",
@@ -55,12 +56,14 @@ setup(
         "onnx": onnx,
         "partners": partners,
         "plots": plots,
+        "tiff": tiff,
         "torch": ["torch>=2.13"],
         "test": [
             *datasets,
             *examples,
             *hub,
             *onnx,
+            *tiff,
             "build>=1.2",
             "pytest>=8",
             "pytest-xdist>=3.6",

@@ -27,12 +27,15 @@ class Encoder(typing.NamedTuple):
     Attributes:
         model: Keras model or layer from images in [0, 1] to (B, F).
         image_size: Pair of integers (height, width).
-        channels: Integer, 1 or 3.
+        channels: Integer.
+        as_stored: Boolean, whether the images of its run kept their channels
+            and bits. Defaults to False.
     """
 
     model: typing.Any
     image_size: tuple
     channels: int
+    as_stored: bool = False
 
 
 class Features(typing.NamedTuple):
@@ -192,7 +195,12 @@ def load_encoder(options):
             "--image_size must be given, since this encoder takes images of "
             f"any size: {name}"
         )
-    return Encoder(model, size, channels or config.get("channels") or 3)
+    return Encoder(
+        model,
+        size,
+        channels or config.get("channels") or 3,
+        config.get("as_stored", False),
+    )
 
 
 def load_classifier(options):
@@ -272,7 +280,7 @@ def load_images(folder, encoder, labels=None):
             folder,
             encoder.image_size,
             labels=labels,
-            channels=encoder.channels,
+            channels="auto" if encoder.as_stored else encoder.channels,
             on_error="skip",
             in_memory=False,
         )
@@ -357,7 +365,7 @@ def extract(encoder, images, batch_size):
 
     Args:
         encoder: `Encoder`.
-        images: Set of `simclr_keras.data` with uint8 images.
+        images: Set of `simclr_keras.data` with uint8 or uint16 images.
         batch_size: Positive integer.
 
     Returns:
@@ -365,11 +373,11 @@ def extract(encoder, images, batch_size):
     """
     import simclr_keras
 
-    # An encoder takes [0, 1] and does not scale; here images are bytes.
+    # An encoder takes [0, 1] and does not scale; here images are integers.
     model = simclr_keras.SimCLRModel(
         encoder.model,
         simclr_keras.ProjectionHead(kind="none"),
-        value_range=(0, 255),
+        value_range=(0, np.iinfo(images.dtype).max),
     )
     return simclr_keras.evaluation.extract_features(
         model, images, batch_size=batch_size, verbose=progress()

@@ -106,7 +106,7 @@ def load_data(config):
             test_fraction=config["test_fraction"] if holds_out else 0.0,
             seed=0,
             labels="inferred" if config["labels"] else None,
-            channels=config["channels"],
+            channels="auto" if config["as_stored"] else config["channels"],
             on_error="skip" if config["skip_unreadable"] else "raise",
             in_memory=in_memory,
             cache_dir=config["cache_dir"],

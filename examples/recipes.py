@@ -21,6 +21,11 @@ KEYS = {
     "test_fraction": (float, "fraction to hold out of digits or image_folder"),
     "labels": (bool, "whether to use labels, where there are any"),
     "channels": (int, "channels of the images of a folder: 1 or 3"),
+    "as_stored": (
+        bool,
+        "whether the images of a folder keep their channels and 16 bits, which "
+        "must be those of the first one: satellites, microscopes, X-rays",
+    ),
     "source_size": (
         int,
         "side to which images are cropped and resized as they are read; larger "
@@ -126,6 +131,7 @@ IMAGENET = {
     "test_fraction": 0.2,
     "labels": True,
     "channels": 3,
+    "as_stored": False,
     # Of the images that are evaluated; crops are those of whole photos.
     "source_size": 256,
     "crop_while_decoding": True,

@@ -29,30 +29,30 @@ def check_image_size(image_size):
 _JPEG_MARGIN = 2  # pixels
 
 
-def try_load_image_file(path, image_size, channels, max_pixels=MAX_PIXELS):
+def try_load_image_file(path, image_shape, dtype, decode):
     """Reads, decodes, crops and resizes an image file, if that is possible.
 
     Args:
         path: String tensor ().
-        image_size: Pair of integers (height, width) in pixels.
-        channels: 1 or 3.
-        max_pixels: Integer, the largest number of pixels that is decoded.
+        image_shape: Tuple of integers (height, width, channels).
+        dtype: String, "uint8" or "uint16".
+        decode: Function from the file's content to the image (H, W, channels).
 
     Returns:
-        (is_valid, image): a boolean (), and uint8 (height, width, channels),
-        zeros if the file cannot be read or decoded.
+        (is_valid, image): a boolean (), and (height, width, channels) of
+        `dtype`, zeros if the file cannot be read or decoded.
     """
 
     def load(path):
-        image = decode_photo(tf.io.read_file(path), channels, max_pixels)
-        return True, crop_and_resize(image, image_size)
+        image = decode(tf.io.read_file(path))
+        return True, crop_and_resize(image, image_shape[:2])
 
     # The try and except of a graph: a failure leaves the first dataset empty,
     # and the element of the second one takes its place. A `tf.py_function`
     # costs two to three times the whole decoding, because its threads wait for
     # each other.
     loaded = tf.data.Dataset.from_tensors(path).map(load).ignore_errors()
-    zeros = tf.zeros((*image_size, channels), tf.uint8)
+    zeros = tf.zeros(image_shape, dtype)
     failed = tf.data.Dataset.from_tensors((False, zeros))
     return loaded.concatenate(failed).take(1).get_single_element()
 

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from simclr_keras.data.arrays import ArrayImageSet, keep_in_memory
+from simclr_keras.data.arrays import VALUE_RANGES, ArrayImageSet, keep_in_memory
 from simclr_keras.data.cached_images import cache_images, not_both
 from simclr_keras.data.decoding import (
     check_image_size,
@@ -16,6 +16,12 @@ from simclr_keras.data.decoding import (
     decode_other,
     decode_photo,
     try_load_image_file,
+)
+from simclr_keras.data.decoding_as_stored import (
+    DTYPES,
+    checked_image,
+    decode_stored,
+    stored_image,
 )
 from simclr_keras.data.decoding_by_pillow import MAX_PIXELS, pillow_image
 from simclr_keras.data.image_files import EXTENSIONS, find_images
@@ -40,6 +46,7 @@ def load_image_folder(
     seed=0,
     labels="inferred",
     channels=3,
+    dtype=None,
     on_error="raise",
     in_memory=None,
     cache_dir=None,
@@ -60,9 +67,12 @@ def load_image_folder(
     be batched. Use an `image_size` larger than the views, such as 256 for
     views of 224 pixels, to keep detail for the random crops.
 
-    Grayscale, CMYK, palettes and 16 bits all become uint8 of `channels`
-    channels, transparent pixels white, and photos that a camera has stored
-    sideways upright.
+    With 1 or 3 channels of uint8, which is what photos have, everything is
+    converted to them: grayscale, CMYK, palettes, 16 bits, transparent pixels to
+    white, and photos that a camera has stored sideways to upright. Images of
+    other channels, or of uint16, are taken as they are stored, and must be
+    alike: the bands of a satellite, the dyes of a microscope, an X-ray's 12
+    bits. TIFF of these needs `pip install simclr_keras[tiff]`.
 
     Args:
         path: Path of a local folder. Links are followed; a file that can be
@@ -74,7 +84,10 @@ def load_image_folder(
             if there is no `test_path`. Defaults to 0.
         seed: Integer that decides which images are held out.
         labels: "inferred", or None to ignore the folders' names.
-        channels: 3 or 1.
+        channels: Positive integer, or "auto": those of the first image, and
+            its `dtype`. Defaults to 3.
+        dtype: "uint8" or "uint16", what the values are. None is uint8, or with
+            `channels="auto"` that of the first image. Defaults to None.
         on_error: What to do with a file that cannot be read. "raise" raises an
             error when the file is read: here if the images are kept in memory,
             otherwise during training. "skip" reads every file once before
@@ -94,13 +107,15 @@ def load_image_folder(
             2**28, 256 MiB.
 
     Returns:
-        An `ImageData` of uint8 images (N, height, width, channels), sorted by
-        path.
+        An `ImageData` of images (N, height, width, channels), sorted by path,
+        uint8 or uint16.
 
     Raises:
         FileNotFoundError: If a folder is missing or holds no images.
         NotADirectoryError: If a path is a file.
         OSError: If the disk of `cache_dir` has too little space.
+        ImportError: If TIFF is to be taken as it is stored and `tifffile` is
+            not installed.
         ValueError: If an argument is out of range, `in_memory` and `cache_dir`
             are given together, there are images beside the folders of the
             classes, or a file is unreadable (it is named).
@@ -114,7 +129,7 @@ def load_image_folder(
     image_size = check_image_size(image_size)
     for name, value, allowed in (
         ("labels", labels, ("inferred", None)),
-        ("channels", channels, (1, 3)),
+        ("dtype", dtype, (None, *DTYPES)),
         ("on_error", on_error, ("raise", "skip")),
     ):
         if value not in allowed:
@@ -122,6 +137,7 @@ def load_image_folder(
                 f"`{name}` must be one of {allowed}. Received: "
                 f"{name}={value!r}."
             )
+    _check_channels(channels)
     if test_path is not None and test_fraction:
         raise ValueError(
             "`test_path` and `test_fraction` are mutually exclusive. Received: "
@@ -137,8 +153,9 @@ def load_image_folder(
             )
 
     in_memory = not_both(in_memory, cache_dir)
-    options = (image_size, channels, on_error, in_memory, max_pixels)
     paths, unreadable = _list_images("path", path, max_bytes)
+    channels, dtype = _kind_of_images(channels, dtype, paths, max_pixels)
+    options = (image_size, channels, dtype, on_error, in_memory, max_pixels)
     class_names, classes = _classes("path", path, paths, labels)
     train, skipped = _open_files(paths, unreadable, classes, *options)
     test = None
@@ -161,6 +178,7 @@ def load_image_folder(
         name=os.path.basename(os.path.abspath(path)),
         train=train,
         test=test,
+        value_range=VALUE_RANGES[dtype],
         class_names=class_names,
         skipped=skipped,
     )
@@ -173,18 +191,26 @@ class FileImageSet(ImageSet):
         paths: Sequence of strings (N,).
         labels: Integer array (N,), or None.
         image_size: Pair of integers (height, width) in pixels.
-        channels: 1 or 3.
+        channels: Integer; 1 and 3 of uint8 are what others are converted to.
         max_pixels: Integer, the largest image that is decoded.
+        dtype: "uint8" or "uint16".
     """
 
     can_crop = True
 
     def __init__(
-        self, paths, labels, image_size, channels, max_pixels=MAX_PIXELS
+        self,
+        paths,
+        labels,
+        image_size,
+        channels,
+        max_pixels=MAX_PIXELS,
+        dtype="uint8",
     ):
         super().__init__(
-            len(paths), (*image_size, channels), "uint8", labels is not None
+            len(paths), (*image_size, channels), dtype, labels is not None
         )
+        self._are_photos = dtype == "uint8" and channels in (1, 3)
         self.max_pixels = max_pixels
         self.paths = np.array(paths, dtype=object)
         self._labels = labels
@@ -204,7 +230,12 @@ class FileImageSet(ImageSet):
         labels = None if self._labels is None else self._labels[indices]
         *image_size, channels = self.image_shape
         return FileImageSet(
-            self.paths[indices], labels, image_size, channels, self.max_pixels
+            self.paths[indices],
+            labels,
+            image_size,
+            channels,
+            self.max_pixels,
+            self.dtype,
         )
 
     def fingerprint(self, contents=False):
@@ -230,9 +261,40 @@ class FileImageSet(ImageSet):
 
     def try_load(self, index):
         """(is_valid, image) of one file."""
-        *image_size, channels = self.image_shape
         path = tf.gather(self._path_tensor, index)
-        return try_load_image_file(path, image_size, channels, self.max_pixels)
+        return try_load_image_file(
+            path, self.image_shape, self.dtype, self._decode
+        )
+
+    def _decode(self, data):
+        channels = self.image_shape[-1]
+        if self._are_photos:
+            return decode_photo(data, channels, self.max_pixels)
+        return decode_stored(data, channels, self.dtype, self.max_pixels)
+
+    def reason(self, path):
+        """The sentence about a file that cannot be read."""
+        try:
+            data = tf.io.read_file(os.fsencode(path))
+            if not self._are_photos:
+                channels = self.image_shape[-1]
+                checked_image(
+                    data.numpy(), channels, self.dtype, self.max_pixels
+                )
+            if data.numpy()[:3] not in (b"\xff\xd8\xff", b"\x89PN"):
+                # Its own errors say more than what comes through TensorFlow.
+                pillow_image(data.numpy(), 3, self.max_pixels)
+            decode_photo(data, channels=3, max_pixels=self.max_pixels)
+        except (ValueError, ImportError) as error:
+            return str(error)
+        except tf.errors.OpError as error:
+            message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip()
+            return message.rstrip(".") + "."
+        return "It cannot be decoded."
+
+    def unreadable(self, path):
+        """The error that names a file and says what is wrong with it."""
+        return _unreadable(path, self.reason(path))
 
     def load(self, index):
         is_valid, image = self.try_load(index)
@@ -241,21 +303,23 @@ class FileImageSet(ImageSet):
         # the file, but escapes letters that are not ASCII.
         def fail():
             path = tf.gather(self._path_tensor, index)
-            image = tf.numpy_function(
-                lambda path: _raise_unreadable(path, self.max_pixels),
-                [path],
-                tf.uint8,
-            )
+            image = tf.numpy_function(self._raise, [path], self.dtype)
             return tf.ensure_shape(image, self.image_shape)
 
         image = tf.cond(is_valid, lambda: image, fail)
         return image, tf.gather(self._label_tensor, index)
+
+    def _raise(self, path):
+        raise self.unreadable(os.fsdecode(path))
 
     def load_boxes(self, index, draw):
         channels = self.image_shape[-1]
         # Without `try_load`, which would take a quarter of the time: TensorFlow
         # does not name a file that it cannot decode.
         data = tf.io.read_file(tf.gather(self._path_tensor, index))
+        if not self._are_photos:
+            boxes = decode_boxes(data, channels, draw, self._decode)
+            return boxes, tf.gather(self._label_tensor, index)
         # Upright as a whole; a JPEG's boxes are turned one by one.
         boxes = decode_boxes(
             data,
@@ -323,6 +387,7 @@ def _open_files(
     labels,
     image_size,
     channels,
+    dtype,
     on_error,
     in_memory,
     max_pixels,
@@ -331,13 +396,13 @@ def _open_files(
     unusable = tuple(unreadable)
     if unusable and (on_error == "raise" or not paths):
         raise _unreadable(unusable[0], unreadable[unusable[0]])
-    files = FileImageSet(paths, labels, image_size, channels, max_pixels)
+    files = FileImageSet(paths, labels, image_size, channels, max_pixels, dtype)
     in_memory = keep_in_memory(files, in_memory)
     if not in_memory and on_error == "raise":
         return files, ()
 
     images = np.empty(
-        (files.num_images if in_memory else 0, *files.image_shape), "uint8"
+        (files.num_images if in_memory else 0, *files.image_shape), dtype
     )
     is_valid = np.zeros(files.num_images, bool)
 
@@ -356,7 +421,7 @@ def _open_files(
             images[start:stop] = batch[0]
         if on_error == "raise" and not is_valid[start:stop].all():
             path = files.paths[start:stop][~is_valid[start:stop]][0]
-            raise _unreadable(path, _reason(path, max_pixels))
+            raise files.unreadable(path)
         start = stop
 
     invalid = files.paths[~is_valid].tolist()
@@ -364,7 +429,7 @@ def _open_files(
     if len(invalid) == files.num_images:
         raise ValueError(
             f"None of the {len(skipped)} image files can be read. The first "
-            f"is {invalid[0]!r}: {_reason(invalid[0], max_pixels)}"
+            f"is {invalid[0]!r}: {files.reason(invalid[0])}"
         )
     if skipped:
         warnings.warn(
@@ -409,22 +474,36 @@ def _unreadable(path, reason):
     )
 
 
-def _reason(path, max_pixels):
-    """The message about a file that cannot be read."""
-    try:
-        data = tf.io.read_file(os.fsencode(path))
-        if data.numpy()[:3] not in (b"\xff\xd8\xff", b"\x89PN"):
-            # Its own errors say more than what comes through TensorFlow.
-            pillow_image(data.numpy(), 3, max_pixels)
-        decode_photo(data, channels=3, max_pixels=max_pixels)
-    except ValueError as error:
-        return str(error)
-    except tf.errors.OpError as error:
-        message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip()
-        return message.rstrip(".") + "."
-    return "It cannot be decoded."
+def _check_channels(channels):
+    """Raises unless it is a positive integer or "auto"."""
+    if channels == "auto":
+        return
+    if isinstance(channels, bool) or not isinstance(channels, int):
+        raise TypeError(
+            '`channels` must be a positive integer or "auto". Received: '
+            f"channels={channels!r}."
+        )
+    if channels < 1:
+        raise ValueError(
+            '`channels` must be a positive integer or "auto". Received: '
+            f"channels={channels!r}."
+        )
 
 
-def _raise_unreadable(path, max_pixels):
-    path = os.fsdecode(path)
-    raise _unreadable(path, _reason(path, max_pixels))
+def _kind_of_images(channels, dtype, paths, max_pixels):
+    """(channels, dtype) of the images, those of the first one for "auto"."""
+    if channels != "auto":
+        return channels, dtype or "uint8"
+    error = None
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                image, is_photo = stored_image(file.read(), max_pixels)
+        except ValueError as caught:  # Told as that of all others.
+            error = error or _unreadable(path, str(caught))
+            continue
+        dtype = dtype or str(image.dtype)
+        if is_photo:  # Opacity is no channel.
+            return (3 if image.shape[-1] > 2 else 1), dtype
+        return image.shape[-1], dtype
+    raise error

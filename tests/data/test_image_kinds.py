@@ -319,7 +319,7 @@ def test_folders_that_are_linked_to_each_other_count_once(tmp_path):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
 @pytest.mark.parametrize(
-    "count", [100, pytest.param(850, marks=pytest.mark.slow)]
+    "count", [25, pytest.param(850, marks=pytest.mark.slow)]
 )
 def test_mutated_files_are_read_or_told(kind, count, tmp_path):
     """Bytes changed, cut off or repeated; in a process that may crash."""
