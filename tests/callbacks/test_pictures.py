@@ -76,11 +76,14 @@ def test_views_are_drawn_again_if_asked(tmp_path):
     [
         None,
         # Its draws follow from a generator of its own.
-        keras.Sequential(
-            [
-                augmentation.RandomHorizontalFlip(seed=1),
-                keras.layers.RandomBrightness(0.5, seed=1),
-            ]
+        pytest.param(
+            keras.Sequential(
+                [
+                    augmentation.RandomHorizontalFlip(seed=1),
+                    keras.layers.RandomBrightness(0.5, seed=1),
+                ]
+            ),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["ours", "with_a_keras_layer"],

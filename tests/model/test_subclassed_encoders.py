@@ -83,7 +83,10 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    "source",
+    ["arrays", "dataset", pytest.param("generator", marks=pytest.mark.slow)],
+)
 def test_saved_loaded_and_trained_on(source, tmp_path):
     encoder, data, compiling = SOURCES[source]
     model = raw_model(encoder, compiling)

@@ -1,0 +1,461 @@
+"""The paper's studies: what is changed, and what the paper found.
+
+A study is a table of trials. Each trial changes a few values of `DEFAULTS`; the
+runner, `study.py`, does the rest. Nothing here imports TensorFlow.
+"""
+
+import typing
+
+# What a trial is made of. A quarter of the width of the CIFAR-10 recipe's
+# encoder and a tenth of its images: a minute or two on two cores.
+DEFAULTS = {
+    "method": "simclr",  # or "supervised": cross entropy with all labels
+    "width": 0.125,
+    "depth": 18,
+    "epochs": 20,
+    "batch_size": 128,
+    # Views.
+    "views": None,  # None is SimCLR's own; or a list of TRANSFORMATIONS
+    "one_branch": False,  # whether the second view is the image itself
+    "strength": 0.5,
+    "blur": False,
+    "flip": True,
+    "min_area": 0.2,
+    # Head and loss.
+    "head": "nonlinear",
+    "head_layers": 2,
+    "head_dim": 64,
+    "loss": "nt_xent",
+    "temperature": 0.2,
+    "margin": 0.4,
+    # Optimizer.
+    "optimizer": "sgd",
+    "learning_rate": 0.3,
+    "learning_rate_scaling": "linear",
+    "weight_decay": 5e-4,
+}
+# Figure 5's, in its order.
+TRANSFORMATIONS = (
+    "crop",
+    "cutout",
+    "color",
+    "sobel",
+    "noise",
+    "blur",
+    "rotate",
+)
+
+
+class Cell(typing.NamedTuple):
+    """A trial, and its place in the table.
+
+    Attributes:
+        row: String.
+        column: String.
+        changes: Dictionary, values in place of those of `DEFAULTS`.
+        metric: Key of a trial's results, where it is not the study's.
+    """
+
+    row: str
+    column: str
+    changes: dict
+    metric: str | None = None
+
+
+class Study(typing.NamedTuple):
+    """One of the paper's tables or figures.
+
+    Attributes:
+        title: String, with the place in the paper.
+        question: String, a sentence.
+        cells: List of `Cell`.
+        metric: String, a key of a trial's results; a fraction.
+        rows, columns: Strings, what rows and columns of the table are.
+        paper: Dictionary from (row, column) to the paper's number in percent.
+        paper_setting: String, where the paper measured that.
+        claims: List of (sentence, function of the table) that say what the
+            paper found: whether it is so in a dictionary from (row, column) to
+            the mean over the seeds, which may lack cells.
+        kind: "bars", "lines" or "matrix", the picture.
+    """
+
+    title: str
+    question: str
+    cells: list
+    metric: str
+    rows: str
+    columns: str
+    paper: dict
+    paper_setting: str
+    claims: list
+    kind: str = "bars"
+
+
+def _augmentation_pairs():
+    cells = []
+    for first in TRANSFORMATIONS:
+        for second in TRANSFORMATIONS:
+            views = [first] if first == second else [first, second]
+            cells.append(
+                Cell(first, second, {"views": views, "one_branch": True})
+            )
+
+    def best_has_crop(table):
+        return "crop" in max(table, key=table.get)
+
+    def pairs_beat_singles(table):
+        singles = [v for (a, b), v in table.items() if a == b]
+        pairs = [v for (a, b), v in table.items() if a != b]
+        return max(pairs) > max(singles)
+
+    def best_is_crop_and_color(table):
+        return set(max(table, key=table.get)) == {"crop", "color"}
+
+    return Study(
+        "Pairs of transformations (Figure 5)",
+        "Which two transformations, of one view alone, teach most?",
+        cells,
+        "linear",
+        "first",
+        "second",
+        {},
+        "ImageNet, ResNet-50; colours in place of numbers",
+        [
+            ("The best pair has the crop in it.", best_has_crop),
+            ("It is crop and colour.", best_is_crop_and_color),
+            ("No transformation alone is as good.", pairs_beat_singles),
+        ],
+        "matrix",
+    )
+
+
+def _color_strength():
+    cells, paper = [], {}
+    numbers = {
+        "1/8": (0.125, 59.6, 77.0),
+        "1/4": (0.25, 61.0, 76.7),
+        "1/2": (0.5, 62.6, 76.5),
+        "1": (1.0, 63.2, 75.7),
+        "1 + blur": (1.0, 64.5, 75.4),
+    }
+    for name, (strength, simclr, supervised) in numbers.items():
+        changes = {"strength": strength, "blur": "blur" in name}
+        cells.append(Cell("SimCLR", name, changes))
+        changes = {**changes, "method": "supervised"}
+        cells.append(Cell("supervised", name, changes, "supervised"))
+        paper["SimCLR", name] = simclr
+        paper["supervised", name] = supervised
+    return Study(
+        "Strength of the colour distortion (Table 1)",
+        "Does SimCLR want stronger colours than supervised training?",
+        cells,
+        "linear",
+        "method",
+        "strength",
+        paper,
+        "ImageNet, ResNet-50",
+        [
+            (
+                "SimCLR gains from 1/8 to 1.",
+                lambda t: t["SimCLR", "1"] > t["SimCLR", "1/8"],
+            ),
+            (
+                "Supervised training does not.",
+                lambda t: t["supervised", "1"] <= t["supervised", "1/8"],
+            ),
+        ],
+        "lines",
+    )
+
+
+def _projection_head():
+    cells = []
+    for dim in (32, 64, 256):
+        for head in ("linear", "nonlinear"):
+            changes = {"head": head, "head_dim": dim}
+            cells.append(Cell(f"{head}, h", str(dim), changes))
+            cells.append(Cell(f"{head}, z", str(dim), changes, "linear_z"))
+        cells.append(Cell("none, h", str(dim), {"head": "none"}))
+
+    def mean(table, row):
+        values = [v for (r, _), v in table.items() if r == row]
+        return sum(values) / len(values)
+
+    return Study(
+        "Projection head (Figure 8)",
+        "Which head, of which size, and is h or z the representation?",
+        cells,
+        "linear",
+        "head and layer",
+        "output",
+        {},
+        "ImageNet, ResNet-50: nonlinear over 3 points above linear, over 10 "
+        "above none; h over 10 above z",
+        [
+            (
+                "A nonlinear head is better than a linear one.",
+                lambda t: mean(t, "nonlinear, h") > mean(t, "linear, h"),
+            ),
+            (
+                "A linear head is better than none.",
+                lambda t: mean(t, "linear, h") > mean(t, "none, h"),
+            ),
+            (
+                "h is better than z.",
+                lambda t: mean(t, "nonlinear, h") > mean(t, "nonlinear, z"),
+            ),
+        ],
+        "lines",
+    )
+
+
+def _head_layers():
+    return Study(
+        "Layers of the projection head (SimCLRv2, Figure 4)",
+        "Is a deeper head better?",
+        [
+            Cell("SimCLR", str(n), {"head_layers": n} if n != 2 else {})
+            for n in (2, 3, 4)
+        ],
+        "linear",
+        "method",
+        "layers",
+        {},
+        "ImageNet, fine-tuned on 1 % of the labels",
+        [
+            (
+                "Three layers are no worse than two.",
+                lambda t: t["SimCLR", "3"] >= t["SimCLR", "2"],
+            )
+        ],
+        "lines",
+    )
+
+
+def _loss():
+    cells, paper = [], {}
+    for name, changes, accuracy in (
+        ("margin triplet", {"loss": "margin_triplet"}, 50.9),
+        ("NT-Logistic", {"loss": "nt_logistic"}, 51.6),
+        (
+            "margin triplet, semi-hard",
+            {"loss": "margin_triplet_semi_hard"},
+            57.5,
+        ),
+        ("NT-Logistic, semi-hard", {"loss": "nt_logistic_semi_hard"}, 57.9),
+        ("NT-Xent", {}, 63.9),
+    ):
+        cells.append(Cell(name, "accuracy", changes))
+        paper[name, "accuracy"] = accuracy
+    cells += [
+        Cell("NT-Xent, decoupled", "accuracy", {"loss": "decoupled"}),
+        Cell("supervised contrastive", "accuracy", {"loss": "sup_con"}),
+    ]
+
+    def wins(table):
+        inside = {cell: table[cell] for cell in paper if cell in table}
+        return max(inside, key=inside.get) == ("NT-Xent", "accuracy")
+
+    return Study(
+        "Losses (Table 4)",
+        "Is NT-Xent better than the alternatives?",
+        cells,
+        "linear",
+        "loss",
+        "",
+        paper,
+        "ImageNet, ResNet-50, 100 epochs; each loss tuned",
+        [("NT-Xent is the best of the paper's losses.", wins)],
+    )
+
+
+def _temperature():
+    paper = {
+        ("normalized", "0.05"): 59.7,
+        ("normalized", "0.1"): 64.4,
+        ("normalized", "0.5"): 60.7,
+        ("normalized", "1"): 58.0,
+    }
+    cells = [
+        Cell("normalized", str(t), {"temperature": t} if t != 0.2 else {})
+        for t in (0.05, 0.1, 0.2, 0.5, 1)
+    ]
+    cells += [
+        Cell(
+            "not normalized", str(t), {"temperature": t, "loss": "unnormalized"}
+        )
+        for t in (1, 10, 100)
+    ]
+
+    def optimum_inside(table):
+        row = {c: v for (r, c), v in table.items() if r == "normalized"}
+        return max(row, key=row.get) not in ("0.05", "1")
+
+    def normalization_helps(table):
+        best = {}
+        for (row, _), value in table.items():
+            best[row] = max(value, best.get(row, 0))
+        return best["normalized"] > best["not normalized"]
+
+    return Study(
+        "Temperature and normalization (Table 5)",
+        "Is there a best temperature, and does scaling to length 1 help?",
+        cells,
+        "linear",
+        "projections",
+        "temperature",
+        paper,
+        "ImageNet, ResNet-50, batch 4096, 100 epochs",
+        [
+            ("The best temperature lies between the ends.", optimum_inside),
+            ("Normalization helps.", normalization_helps),
+        ],
+    )
+
+
+def _batch_epochs():
+    cells = [
+        Cell(
+            f"batch {batch}",
+            f"{epochs} epochs",
+            {"batch_size": batch, "epochs": epochs},
+        )
+        for batch in (32, 128, 512)
+        for epochs in (5, 20, 60)
+    ]
+    return Study(
+        "Batch size and epochs (Figure 9)",
+        "Do larger batches help, and for how long?",
+        cells,
+        "linear",
+        "batch",
+        "epochs",
+        {},
+        "ImageNet, ResNet-50: 256 images 57.5 and 4096 64.6 after 100 epochs "
+        "(linear scaling); nearly equal after 800",
+        [
+            (
+                "Larger batches are ahead after few epochs.",
+                lambda t: (
+                    t["batch 512", "5 epochs"] > t["batch 32", "5 epochs"]
+                ),
+            ),
+            (
+                "The lead is smaller after more epochs.",
+                lambda t: (
+                    t["batch 512", "60 epochs"] - t["batch 32", "60 epochs"]
+                    < t["batch 512", "5 epochs"] - t["batch 32", "5 epochs"]
+                ),
+            ),
+            (
+                "More epochs help.",
+                lambda t: (
+                    t["batch 128", "60 epochs"] > t["batch 128", "5 epochs"]
+                ),
+            ),
+        ],
+        "lines",
+    )
+
+
+def _decoupled():
+    cells = [
+        Cell(name, str(batch), {"batch_size": batch, **changes})
+        for name, changes in (
+            ("NT-Xent", {}),
+            ("decoupled", {"loss": "decoupled"}),
+            ("decoupled, weighted", {"loss": "decoupled_weighted"}),
+        )
+        for batch in (32, 64, 128)
+    ]
+    return Study(
+        "Decoupled NT-Xent (Yeh et al., 2021)",
+        "Does leaving the positive out of the denominator help small batches?",
+        cells,
+        "linear",
+        "loss",
+        "batch",
+        {},
+        "ImageNet, batch 256, 100 epochs, by Lightly: 63.2 and 65.1",
+        [
+            (
+                "It helps at the smallest batch.",
+                lambda t: t["decoupled", "32"] > t["NT-Xent", "32"],
+            )
+        ],
+        "lines",
+    )
+
+
+def _depth_width():
+    cells = []
+    for depth in (18, 34):
+        for width in (0.0625, 0.125, 0.25):
+            changes = {"depth": depth, "width": width}
+            name = f"ResNet-{depth}"
+            cells.append(Cell(name, str(width), changes))
+            changes = {**changes, "method": "supervised"}
+            cells.append(
+                Cell(f"{name}, supervised", str(width), changes, "supervised")
+            )
+
+    def gain(table, row):
+        return table[row, "0.25"] - table[row, "0.0625"]
+
+    return Study(
+        "Depth and width (Figure 7)",
+        "Does SimCLR gain more from a larger network than labels do?",
+        cells,
+        "linear",
+        "network",
+        "width",
+        {},
+        "ImageNet, ResNet-18 to 152, width 1 to 4",
+        [
+            ("Wider is better.", lambda t: gain(t, "ResNet-18") > 0),
+            (
+                "The gain is larger than that of supervised training.",
+                lambda t: (
+                    gain(t, "ResNet-18") > gain(t, "ResNet-18, supervised")
+                ),
+            ),
+        ],
+        "lines",
+    )
+
+
+def _optimizer():
+    rates = {"sgd": 0.3, "lars": 1.0, "adamw": 1e-3}
+    return Study(
+        "Optimizers",
+        "Is LARS needed for small batches?",
+        [
+            Cell(
+                name,
+                str(batch),
+                {"optimizer": name, "learning_rate": rate, "batch_size": batch},
+            )
+            for name, rate in rates.items()
+            for batch in (128, 512)
+        ],
+        "linear",
+        "optimizer",
+        "batch",
+        {},
+        "LARS in the paper, for batches of 4096",
+        [],
+    )
+
+
+STUDIES = {
+    "augmentation_pairs": _augmentation_pairs(),
+    "batch_epochs": _batch_epochs(),
+    "color_strength": _color_strength(),
+    "decoupled": _decoupled(),
+    "depth_width": _depth_width(),
+    "head_layers": _head_layers(),
+    "loss": _loss(),
+    "optimizer": _optimizer(),
+    "projection_head": _projection_head(),
+    "temperature": _temperature(),
+}

@@ -1,0 +1,487 @@
+"""The paper's studies, each one command on your own data.
+
+    python examples/study.py --study=temperature --data_dir=tfds
+    python examples/study.py --study=loss --image_folder=photos --image_size=32
+    python examples/study.py --study=own_data --image_folder=photos
+
+A study changes one or two things at a time and measures what the
+representation is worth: by a linear classifier on frozen features, unless the
+study says otherwise. It ends in a table, a picture and a page with the paper's
+numbers beside its own: OUTPUT/STUDY/study.md, study.csv and study.png.
+
+Every trial is kept in OUTPUT/trials, by all that it depends on. A study that
+was stopped makes what is missing, and studies share what they have in common.
+
+own_data tries what matters most, the crops' smallest area, the strength of
+the colours and the temperature, on a folder of labelled images, and ends in a
+command for pretrain.py. It chooses by the training images alone, each by its
+neighbours among the others, and reports the held-out ones.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import statistics
+import sys
+import time
+
+import command_line
+import studies
+
+OWN_DATA = "own_data"
+# What own_data tries in place of the defaults, one at a time.
+CHOICES = {
+    "min_area": (0.08, 0.4),
+    "strength": (0.25, 1.0),
+    "temperature": (0.1, 0.5),
+}
+OWN_STEPS = 1000  # of own_data: of few images, 20 epochs teach nothing
+VERSION = 1  # of what a trial does; another one makes all trials again
+
+
+def parse_arguments(arguments=None):
+    """The command line."""
+    parser = command_line.Parser(__doc__)
+    parser.add_argument(
+        "--study",
+        choices=[*studies.STUDIES, OWN_DATA],
+        required=True,
+        help="what to study",
+    )
+    parser.add_argument(
+        "--dataset",
+        default="cifar10",
+        help="a data set that TFDS knows, or digits, which are gray",
+    )
+    parser.add_argument(
+        "--data_dir",
+        type=command_line.path,
+        metavar="FOLDER",
+        help="where TFDS finds it",
+    )
+    parser.add_argument(
+        "--image_folder",
+        type=command_line.path,
+        metavar="FOLDER",
+        help="a folder for each class of images, in place of --dataset; a "
+        "fifth is held out",
+    )
+    parser.add_argument(
+        "--image_size",
+        type=command_line.positive,
+        default=32,
+        metavar="PIXELS",
+        help="side to which the images of --image_folder are shrunk",
+    )
+    for flag, default, help_ in (
+        ("--images", 5000, "to train on, equally many of each class"),
+        ("--test_images", 2000, "to measure with, likewise"),
+        ("--seeds", 1, "runs of each trial, with seeds from 0"),
+    ):
+        parser.add_argument(
+            flag,
+            type=command_line.positive,
+            default=default,
+            metavar="N",
+            help=help_,
+        )
+    for name in ("batch_size", "depth"):
+        parser.add_argument(
+            f"--{name}",
+            type=command_line.positive,
+            default=studies.DEFAULTS[name],
+            metavar="N",
+            help="of the trials that do not study it",
+        )
+    parser.add_argument(
+        "--epochs",
+        type=command_line.positive,
+        metavar="N",
+        help=f"likewise; {studies.DEFAULTS['epochs']} by default, and for "
+        f"own_data at least as many as make {OWN_STEPS:,} steps",
+    )
+    parser.add_argument(
+        "--width",
+        type=float,
+        default=studies.DEFAULTS["width"],
+        help="of the ResNet, likewise",
+    )
+    parser.add_argument(
+        "--output",
+        type=command_line.path,
+        default="studies",
+        metavar="FOLDER",
+        help="where to write",
+    )
+    options = parser.parse_args(arguments)
+    with command_line.one_line_errors(parser):
+        if options.width <= 0:
+            raise command_line.UsageError(
+                f"--width must be positive. Received: {options.width}"
+            )
+        if options.image_folder:
+            command_line.check_exists(
+                "--image_folder", options.image_folder, is_folder=True
+            )
+    return parser, options
+
+
+def load_images(options):
+    """The `trial.Images` of the command line."""
+    import trial
+
+    import simclr_keras
+
+    if options.image_folder:
+        data = simclr_keras.data.load_image_folder(
+            options.image_folder,
+            options.image_size,
+            test_fraction=0.2,
+            on_error="skip",
+            in_memory=True,
+        )
+    elif options.dataset == "digits":
+        data = simclr_keras.data.load_digits()
+    else:
+        data = simclr_keras.data.load_tfds(options.dataset, options.data_dir)
+    return trial.Images(data, options.images, options.test_images)
+
+
+class Trials:
+    """Trials that were made, and those that are made now.
+
+    Args:
+        folder: Path of the folder that holds them.
+        defaults: Dictionary, in place of `studies.DEFAULTS`.
+        images: `trial.Images`.
+        seeds: Integer, the seeds of each trial, from 0.
+    """
+
+    def __init__(self, folder, defaults, images, seeds):
+        self.folder = folder
+        self.defaults = defaults
+        self.images = images
+        self.fingerprint = images.fingerprint()
+        self.seeds = seeds
+
+    def results(self, changes, name):
+        """What each seed's trial measured, a list of dictionaries."""
+        return [
+            self._result({**self.defaults, **changes}, seed, name)
+            for seed in range(self.seeds)
+        ]
+
+    def _result(self, config, seed, name):
+        import trial
+
+        from simclr_keras.write_aside import write_aside
+
+        made_of = {
+            "version": VERSION,
+            "images": self.fingerprint,
+            "seed": seed,
+            **config,
+        }
+        key = json.dumps(made_of, sort_keys=True).encode()
+        path = os.path.join(
+            self.folder, f"{hashlib.sha256(key).hexdigest()[:16]}.json"
+        )
+        try:
+            with open(path, encoding="utf-8") as file:
+                return json.load(file)["results"]
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError):
+            print(f"{path} is damaged; the trial is made again.")
+        results = trial.run(config, self.images, seed)
+        shown = ", ".join(
+            f"{key} {results[key]:.3f}"
+            for key in ("linear", "knn", "supervised")
+            if key in results
+        )
+        print(f"{name}, seed {seed}: {shown} ({results['seconds']:.0f} s)")
+        with write_aside(path) as partial, open(partial, "w") as file:
+            json.dump({"made_of": made_of, "results": results}, file, indent=2)
+        return results
+
+
+def run_study(study, trials):
+    """Makes the trials of a study that are missing.
+
+    Returns:
+        Dictionary from (row, column) to a list of fractions, one a seed.
+    """
+    table = {}
+    started = time.monotonic()
+    for done, cell in enumerate(study.cells):
+        results = trials.results(cell.changes, f"{cell.row}, {cell.column}")
+        metric = cell.metric or study.metric
+        table[cell.row, cell.column] = [each[metric] for each in results]
+        seconds = time.monotonic() - started
+        left = seconds / (done + 1) * (len(study.cells) - done - 1)
+        print(
+            f"{done + 1} of {len(study.cells)}; about {left / 60:.0f} minutes "
+            "are left.",
+            flush=True,
+        )
+    return table
+
+
+def mean(values):
+    """Mean of a list, in percent."""
+    return 100 * statistics.fmean(values)
+
+
+def judged(study, table):
+    """(sentence, whether it is so) of each of a study's claims."""
+    means = {place: mean(values) for place, values in table.items()}
+    return [(text, bool(holds(means))) for text, holds in study.claims]
+
+
+def in_order(names):
+    """Names, each once, in the order in which they come."""
+    return list(dict.fromkeys(names))
+
+
+def as_text(values):
+    """A cell of a table: mean and deviation in percent."""
+    if values is None:
+        return "-"
+    text = f"{mean(values):.1f}"
+    if len(values) > 1:
+        text += f" ± {100 * statistics.stdev(values):.1f}"
+    return text
+
+
+def markdown_table(study, cells):
+    """Lines of a table in Markdown, of texts by (row, column)."""
+    rows = in_order(row for row, _ in cells)
+    columns = in_order(column for _, column in cells)
+    lines = [
+        "| " + " | ".join([f"{study.rows} / {study.columns}", *columns]) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for row in rows:
+        texts = [cells.get((row, column), "-") for column in columns]
+        lines.append("| " + " | ".join([row, *texts]) + " |")
+    return lines
+
+
+def write_page(folder, name, study, table, trials):
+    """Writes study.md and study.csv."""
+    images, defaults, seeds = trials.images, trials.defaults, trials.seeds
+    metrics = in_order(cell.metric or study.metric for cell in study.cells)
+    lines = [
+        f"# {study.title}",
+        "",
+        study.question,
+        "",
+        f"Accuracy in percent ({', '.join(metrics) or study.metric}) on "
+        f"{images.num_test:,} held-out images, after training on "
+        f"{images.num_train:,}. ResNet-{defaults['depth']} of width "
+        f"{defaults['width']:g}, {defaults['epochs']} epochs in batches of "
+        f"{defaults['batch_size']} where the study does not say otherwise; "
+        f"{seeds} seed(s), of which mean and deviation. A trial that diverged "
+        "counts as a guess.",
+        "",
+        *markdown_table(study, {k: as_text(v) for k, v in table.items()}),
+        "",
+        "![The table as a picture](study.png)",
+        "",
+        "## The paper",
+        "",
+        f"{study.paper_setting}.",
+        "",
+    ]
+    if study.paper:
+        texts = {place: f"{value:.1f}" for place, value in study.paper.items()}
+        lines += [*markdown_table(study, texts), ""]
+    for text, holds in judged(study, table):
+        lines.append(f"- {text} **{'So here' if holds else 'Not here'}.**")
+    with open(os.path.join(folder, "study.md"), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines).rstrip() + "\n")
+    with open(
+        os.path.join(folder, "study.csv"), "w", encoding="utf-8", newline=""
+    ) as file:
+        writer = csv.writer(file)
+        writer.writerow(["study", "row", "column", "seed", "accuracy"])
+        for (row, column), values in table.items():
+            for seed, value in enumerate(values):
+                writer.writerow([name, row, column, seed, value])
+
+
+def draw(path, study, table):
+    """Draws the table: a matrix, lines, or bars."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows = in_order(row for row, _ in table)
+    columns = in_order(column for _, column in table)
+    means = {place: mean(values) for place, values in table.items()}
+    figure, axis = plt.subplots(figsize=(7, 5), layout="constrained")
+    if study.kind == "matrix":
+        values = [
+            [means.get((r, c), float("nan")) for c in columns] for r in rows
+        ]
+        image = axis.imshow(values, cmap="viridis")
+        figure.colorbar(image, label="accuracy in %")
+        axis.set_xticks(range(len(columns)), columns, rotation=45)
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set_xlabel(study.columns)
+        axis.set_ylabel(study.rows)
+        middle = (max(means.values()) + min(means.values())) / 2
+        for y, row in enumerate(values):
+            for x, value in enumerate(row):
+                axis.text(
+                    x,
+                    y,
+                    f"{value:.1f}",
+                    ha="center",
+                    va="center",
+                    color="black" if value > middle else "white",
+                )
+    elif study.kind == "lines":
+        for row in rows:
+            there = [c for c in columns if (row, c) in means]
+            axis.plot(
+                [columns.index(c) for c in there],
+                [means[row, c] for c in there],
+                marker="o",
+                label=row,
+            )
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set_xlabel(study.columns)
+        axis.set_ylabel("accuracy in %")
+        axis.legend()
+    else:
+        names = [" ".join(place) for place in means]
+        axis.barh(names, list(means.values()))
+        axis.invert_yaxis()
+        least = min(means.values())
+        axis.set_xlim(max(0, least - 5), None)
+        axis.set_xlabel("accuracy in %")
+    axis.set_title(study.title)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def own_data(trials):
+    """Tries what matters most, and chooses.
+
+    Returns:
+        Pair of a table like `run_study`'s and of the changes that were chosen.
+    """
+    table, found = {}, {}
+
+    def attempt(changes):
+        name = ", ".join(f"{k} {v:g}" for k, v in changes.items()) or "default"
+        results = trials.results(changes, name)
+        table["kNN, held out", name] = [each["knn"] for each in results]
+        table["kNN, training images", name] = [
+            each["knn_training"] for each in results
+        ]
+        found[name] = (changes, mean([e["knn_training"] for e in results]))
+        return found[name][1]
+
+    default = attempt({})
+    better = {}
+    for key, values in CHOICES.items():
+        scores = {value: attempt({key: value}) for value in values}
+        best = max(scores, key=scores.get)
+        if scores[best] > default:
+            better[key] = best
+    if len(better) > 1:
+        attempt(better)
+    chosen, _ = max(found.values(), key=lambda pair: pair[1])
+    return table, chosen
+
+
+def own_study():
+    """What `own_data` found, to be drawn and written like a study."""
+    return studies.Study(
+        "What these images want",
+        "Which crops, colours and temperature make the best neighbours?",
+        [],
+        "knn",
+        "measured on",
+        "changed",
+        {},
+        "Nothing to compare with: these images are yours",
+        [],
+    )
+
+
+def advice(chosen, options):
+    """The command that pretrains with what was chosen."""
+    where = (
+        f"--image_folder={options.image_folder} "
+        f"--image_size={options.image_size}"
+        if options.image_folder
+        else f"--dataset={options.dataset}"
+    )
+    flags = "".join(f" --{key}={value:g}" for key, value in chosen.items())
+    return f"python examples/pretrain.py --recipe=cifar10 {where}{flags}"
+
+
+def main(arguments=None):
+    """Runs a study, or own_data."""
+    parser, options = parse_arguments(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    with command_line.one_line_errors(parser):
+        images = load_images(options)
+        defaults = {
+            **studies.DEFAULTS,
+            **{
+                key: getattr(options, key)
+                for key in ("epochs", "batch_size", "depth", "width")
+                if getattr(options, key) is not None
+            },
+        }
+        if options.study == OWN_DATA:
+            # A few hundred images make few steps an epoch.
+            defaults["batch_size"] = min(
+                defaults["batch_size"], max(2, len(images.train) // 4)
+            )
+            if options.epochs is None:
+                steps = len(images.train) // defaults["batch_size"]
+                defaults["epochs"] = max(
+                    defaults["epochs"], -(-OWN_STEPS // steps)
+                )
+        folder = os.path.join(options.output, options.study)
+        trials_folder = os.path.join(options.output, "trials")
+        os.makedirs(folder, exist_ok=True)
+        os.makedirs(trials_folder, exist_ok=True)
+        trials = Trials(trials_folder, defaults, images, options.seeds)
+        try:
+            if options.study == OWN_DATA:
+                table, chosen = own_data(trials)
+                study = own_study()
+            else:
+                study = studies.STUDIES[options.study]
+                table = run_study(study, trials)
+        except KeyboardInterrupt:
+            print(
+                "\nStopped. The same command makes the trials that are missing."
+            )
+            sys.exit(130)
+        write_page(folder, options.study, study, table, trials)
+        draw(os.path.join(folder, "study.png"), study, table)
+        print()
+        print(
+            "\n".join(
+                markdown_table(study, {k: as_text(v) for k, v in table.items()})
+            )
+        )
+        for text, holds in judged(study, table):
+            print(f"{text} {'So here.' if holds else 'Not here.'}")
+        if options.study == OWN_DATA:
+            print(f"\nFor these images:\n    {advice(chosen, options)}")
+        print(f"\nThe page is {os.path.join(folder, 'study.md')}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""One trial of a study: train by some values, measure the representation."""
+
+import hashlib
+import time
+
+import keras
+import numpy as np
+
+import simclr_keras
+from simclr_keras import augmentation, evaluation, losses
+from simclr_keras.evaluation.features import NotFiniteError
+
+NEIGHBOURS = 20  # the sets are small
+ACCURACIES = ("linear", "linear_z", "knn", "knn_training", "supervised")
+
+
+def run(config, images, seed):
+    """Trains an encoder and measures it.
+
+    Args:
+        config: Dictionary with the keys of `studies.DEFAULTS`.
+        images: `Images`.
+        seed: Integer, draws weights, views and order.
+
+    Returns:
+        Dictionary of fractions: "linear", "knn", "knn_training" (each training
+        image by its neighbours among the others), "linear_z" and
+        "contrastive_accuracy"; or "supervised". And "seconds".
+    """
+    keras.utils.set_random_seed(seed)
+    keras.utils.clear_session()
+    started = time.monotonic()
+    train = _supervised if config["method"] == "supervised" else _contrastive
+    try:
+        results = train(config, images, seed)
+    except (NotFiniteError, FloatingPointError):
+        # What has diverged knows no class from another.
+        results = dict.fromkeys(ACCURACIES, 1 / images.num_classes)
+        results["diverged"] = True
+    results["seconds"] = round(time.monotonic() - started, 1)
+    return results
+
+
+class Images:
+    """Images and labels to train on and to measure with, in memory.
+
+    Args:
+        data: `simclr_keras.data.ImageData` with labels.
+        num_train: Integer, how many images to train on, equally many of each
+            class; all, if there are fewer.
+        num_test: As `num_train`.
+    """
+
+    def __init__(self, data, num_train, num_test):
+        if data.class_names is None or data.test is None:
+            raise ValueError(
+                "A study compares accuracies: it needs images with labels, "
+                "some of them held out. Received: images without labels."
+            )
+        self.train, self.labels = _some_of(data.train, num_train)
+        self.test, self.test_labels = _some_of(data.test, num_test)
+        self.value_range = data.value_range
+        self.num_classes = data.num_classes
+        self.num_train, self.num_test = len(self.train), len(self.test)
+
+    def fingerprint(self):
+        """A string that tells these images and labels from others."""
+        parts = (self.train, self.labels, self.test, self.test_labels)
+        found = hashlib.sha256()
+        for part in parts:
+            found.update(np.ascontiguousarray(part).view("uint8"))
+        return found.hexdigest()[:16]
+
+
+def _some_of(image_set, count):
+    images, labels = image_set.arrays()
+    per_class = count // len(np.unique(labels))
+    if per_class < np.bincount(labels)[np.unique(labels)].min():
+        index = evaluation.class_balanced_subset(labels, per_class)
+        images, labels = images[index], labels[index]
+    return images, labels
+
+
+def _encoder(config, images):
+    return simclr_keras.encoders.ResNet(
+        config["depth"],
+        width_multiplier=config["width"],
+        stem="cifar",
+        input_shape=images.train.shape[1:],
+    )
+
+
+def make_views(config, images, seed):
+    """The augmentation of a trial: a layer, or a list of one for each view."""
+    height, width = images.train.shape[1:3]
+    options = {"value_range": images.value_range, "seed": seed}
+    if config["views"] is None:
+        return augmentation.SimCLRAugmentation(
+            height,
+            width,
+            strength=config["strength"],
+            blur=config["blur"],
+            flip=config["flip"],
+            area_range=(config["min_area"], 1.0),
+            **options,
+        )
+    strength = config["strength"]
+    area_range = (config["min_area"], 1.0)
+    make = {
+        "crop": lambda: [
+            augmentation.RandomResizedCrop(
+                height, width, area_range=area_range, **options
+            ),
+            augmentation.RandomHorizontalFlip(**options),
+        ],
+        "cutout": lambda: [augmentation.RandomCutout(**options)],
+        "color": lambda: [
+            augmentation.RandomColorJitter(
+                0.8 * strength,
+                0.8 * strength,
+                0.8 * strength,
+                0.2 * strength,
+                **options,
+            ),
+            augmentation.RandomGrayscale(**options),
+        ],
+        "sobel": lambda: [augmentation.RandomSobel(**options)],
+        "noise": lambda: [augmentation.RandomGaussianNoise(**options)],
+        "blur": lambda: [
+            augmentation.RandomGaussianBlur(probability=1.0, **options)
+        ],
+        "rotate": lambda: [augmentation.RandomRotation(**options)],
+    }
+
+    def compose(names):
+        layers = [layer for name in names for layer in make[name]()]
+        return keras.Sequential(layers)
+
+    if not config["one_branch"]:
+        return compose(config["views"])
+    as_it_is = augmentation.CenterCropAndResize(
+        height, width, only_other_sizes=True, value_range=images.value_range
+    )
+    return [compose(config["views"]), keras.Sequential([as_it_is])]
+
+
+def make_loss(config):
+    """The loss of a trial."""
+    t = config["temperature"]
+    make = {
+        "nt_xent": lambda: losses.NTXentLoss(t),
+        "unnormalized": lambda: losses.NTXentLoss(t, normalize=False),
+        "decoupled": lambda: losses.NTXentLoss(t, decoupled=True),
+        "decoupled_weighted": lambda: losses.NTXentLoss(
+            t, decoupled=True, positive_weighting=0.5
+        ),
+        "nt_logistic": lambda: losses.NTLogisticLoss(t),
+        "nt_logistic_semi_hard": lambda: losses.NTLogisticLoss(
+            t, semi_hard=True
+        ),
+        "margin_triplet": lambda: losses.MarginTripletLoss(config["margin"]),
+        "margin_triplet_semi_hard": lambda: losses.MarginTripletLoss(
+            config["margin"], semi_hard=True
+        ),
+        "hard_negatives": lambda: losses.HardNegativeLoss(t),
+        "sup_con": lambda: losses.SupConLoss(t),
+    }
+    return make[config["loss"]]()
+
+
+def _optimizer(config, steps):
+    scaling = config["learning_rate_scaling"]
+    rate = config["learning_rate"]
+    if scaling != "none" and config["optimizer"] != "adamw":
+        rate = simclr_keras.scaled_learning_rate(
+            rate, config["batch_size"], scaling
+        )
+    schedule = simclr_keras.WarmupCosineDecay(
+        rate, total_steps=steps, warmup_steps=steps // 10
+    )
+    decay = config["weight_decay"]
+    if config["optimizer"] == "lars":
+        return simclr_keras.LARS(schedule, weight_decay=decay)
+    if config["optimizer"] == "adamw":
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=decay)
+    else:
+        optimizer = keras.optimizers.SGD(schedule, 0.9, weight_decay=decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    return optimizer
+
+
+def _contrastive(config, images, seed):
+    model = simclr_keras.SimCLRModel(
+        _encoder(config, images),
+        simclr_keras.ProjectionHead(
+            config["head_dim"],
+            num_layers=config["head_layers"],
+            kind=config["head"],
+        ),
+        make_views(config, images, seed),
+    )
+    data = simclr_keras.data.from_arrays(
+        images.train, images.labels, value_range=images.value_range
+    )
+    loss = make_loss(config)
+    dataset = simclr_keras.data.training_dataset(
+        data.train,
+        config["batch_size"],
+        seed=seed,
+        with_labels=loss.uses_labels,
+    )
+    epochs = config["epochs"]
+    model.compile(_optimizer(config, epochs * len(dataset)), loss)
+    history = model.fit(
+        dataset,
+        epochs=epochs,
+        verbose=0,
+        shuffle=False,  # the dataset is shuffled already
+        callbacks=[simclr_keras.callbacks.StopOnNaN()],
+    ).history
+    return _measure(model, images, history)
+
+
+def _measure(model, images, history):
+    def of(output):
+        return [
+            evaluation.extract_features(model, x, output=output)
+            for x in (images.train, images.test)
+        ]
+
+    def linear(features):
+        return evaluation.linear_evaluation(
+            features[0], images.labels, features[1], images.test_labels
+        ).accuracy
+
+    h = of("representation")
+    k = min(NEIGHBOURS, len(images.train) - 1)
+    return {
+        "linear": linear(h),
+        "linear_z": linear(of("projection")),
+        "knn": evaluation.knn_accuracy(
+            h[0], images.labels, h[1], images.test_labels, k=k
+        ),
+        "knn_training": evaluation.knn_accuracy(h[0], images.labels, k=k),
+        "contrastive_accuracy": history["contrastive_accuracy"][-1],
+        "loss": history["loss"][-1],
+    }
+
+
+def _supervised(config, images, seed):
+    steps = config["epochs"] * (len(images.train) // config["batch_size"])
+    trained = evaluation.fine_tune(
+        _encoder(config, images),
+        (images.train, images.labels),
+        (images.test, images.test_labels),
+        epochs=config["epochs"],
+        batch_size=config["batch_size"],
+        optimizer=_optimizer(config, steps),
+        augmentation=make_views(config, images, seed),
+        value_range=images.value_range,
+        seed=seed,
+    )
+    return {"supervised": trained.accuracy}

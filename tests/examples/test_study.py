@@ -1,0 +1,236 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import studies
+import study
+import trial
+from PIL import Image
+
+import simclr_keras
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALLEST = {"epochs": 1, "batch_size": 8, "width": 1 / 8}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two classes of 24 images, light ones and dark ones."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for name, low in (("dark", 0), ("light", 100)):
+        (folder / name).mkdir()
+        for k in range(24):
+            pixels = rng.integers(low, low + 150, (12, 12, 3), "uint8")
+            Image.fromarray(pixels).save(folder / name / f"{k}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(photos):
+    data = simclr_keras.data.load_image_folder(photos, 8, test_fraction=0.25)
+    return trial.Images(data, 32, 12)
+
+
+@pytest.fixture
+def fake_trials(monkeypatch):
+    """Trials that measure nothing; a list of what was asked for."""
+    asked = []
+
+    def run(config, images, seed):
+        asked.append((config, seed))
+        value = (len(asked) % 37) / 37
+        return {
+            **dict.fromkeys(trial.ACCURACIES, value),
+            "seconds": 0.0,
+        }
+
+    monkeypatch.setattr(trial, "run", run)
+    return asked
+
+
+def run(photos, output, name, *arguments):
+    study.main(
+        [
+            f"--study={name}",
+            f"--image_folder={photos}",
+            "--image_size=8",
+            f"--output={output}",
+            *arguments,
+        ]
+    )
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_table_picture_and_page(name, photos, tmp_path, fake_trials):
+    run(photos, tmp_path, name, "--seeds=2")
+    each = studies.STUDIES[name]
+    page = (tmp_path / name / "study.md").read_text()
+    assert each.title in page
+    for row, column in {(cell.row, cell.column) for cell in each.cells}:
+        assert row in page
+        assert column in page
+    for number in each.paper.values():
+        assert f"{number:.1f}" in page
+    for claim, _ in each.claims:
+        assert claim in page
+    with Image.open(tmp_path / name / "study.png") as picture:
+        assert picture.size == (840, 600)
+    rows = (tmp_path / name / "study.csv").read_text().splitlines()
+    places = {(cell.row, cell.column) for cell in each.cells}
+    assert len(places) == len(each.cells)
+    assert len(rows) == 1 + 2 * len(each.cells)
+    # Every trial's values are some that there are.
+    for config, _ in fake_trials:
+        assert config.keys() == studies.DEFAULTS.keys()
+
+
+def test_makes_only_what_is_missing(photos, tmp_path, fake_trials, monkeypatch):
+    fake = trial.run
+    count = len(studies.STUDIES["temperature"].cells)
+
+    def interrupted(*arguments):
+        if len(fake_trials) == 3:
+            raise KeyboardInterrupt
+        return fake(*arguments)
+
+    monkeypatch.setattr(trial, "run", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        run(photos, tmp_path, "temperature")
+    assert stopped.value.code == 130
+    assert not (tmp_path / "temperature" / "study.md").exists()
+    monkeypatch.setattr(trial, "run", fake)
+    run(photos, tmp_path, "temperature")
+    assert len(fake_trials) == count
+    first = (tmp_path / "temperature" / "study.csv").read_text()
+    # Nothing is made again, and what another study has in common is there.
+    run(photos, tmp_path, "temperature")
+    assert len(fake_trials) == count
+    assert (tmp_path / "temperature" / "study.csv").read_text() == first
+    run(photos, tmp_path, "head_layers")
+    assert len(fake_trials) == count + 2  # of three; the default is there
+    run(photos, tmp_path, "temperature", "--seeds=2")
+    assert len(fake_trials) == 2 * count + 2
+    # A trial that cannot be read is made again; other images are others.
+    some = next((tmp_path / "trials").iterdir())
+    some.write_text("{")
+    run(photos, tmp_path, "temperature", "--seeds=2")
+    run(photos, tmp_path, "head_layers")
+    assert len(fake_trials) == 2 * count + 3
+    for k, other in enumerate(("--images=10", "--test_images=4")):
+        run(photos, tmp_path, "head_layers", other)
+        assert len(fake_trials) == 2 * count + 6 + 3 * k
+
+
+def test_own_data_chooses_by_the_training_images(
+    photos, tmp_path, monkeypatch, capsys
+):
+    def measure(config, images, seed):
+        good = (config["strength"] == 1.0) + (config["min_area"] == 0.4)
+        return {
+            "knn": 0.5 - 0.1 * good,
+            "knn_training": 0.5 + 0.1 * good,
+            "seconds": 0.0,
+        }
+
+    monkeypatch.setattr(trial, "run", measure)
+    run(photos, tmp_path, "own_data")
+    printed = capsys.readouterr().out
+    command = next(
+        line for line in printed.splitlines() if "examples/pretrain.py" in line
+    )
+    assert "--min_area=0.4 --strength=1" in command
+    assert "temperature" not in command
+    assert "kNN, held out" in (tmp_path / "own_data" / "study.md").read_text()
+
+
+def every_value():
+    """The trials that differ in what they make, each once."""
+    some = {}
+    for each in studies.STUDIES.values():
+        for cell in each.cells:
+            for key, value in cell.changes.items():
+                if key in ("loss", "head", "method", "optimizer"):
+                    some[key, value] = {key: value}
+    some["views"] = {"views": [*studies.TRANSFORMATIONS], "one_branch": True}
+    some["both"] = {"views": ["color", "blur"]}
+    return list(some.values())
+
+
+def trials():
+    """One of them quick, the others in the slow lane."""
+    first, *others = every_value()
+    return [first, *(pytest.param(x, marks=pytest.mark.slow) for x in others)]
+
+
+@pytest.mark.parametrize("changes", trials(), ids=str)
+def test_trials(changes, images):
+    results = trial.run(
+        {**studies.DEFAULTS, **SMALLEST, **changes}, images, seed=0
+    )
+    measured = set(trial.ACCURACIES) & set(results)
+    expected = (
+        {"supervised"}
+        if changes.get("method") == "supervised"
+        else {"linear", "linear_z", "knn", "knn_training"}
+    )
+    assert measured == expected
+    assert all(0 <= results[name] <= 1 for name in measured)
+    assert "diverged" not in results
+
+
+@pytest.mark.slow
+def test_a_trial_follows_from_its_seed(images):
+    config = {**studies.DEFAULTS, **SMALLEST}
+    first, again = (trial.run(config, images, seed=3) for _ in range(2))
+    other = trial.run(config, images, seed=4)
+    assert first["loss"] == pytest.approx(again["loss"], rel=1e-5)
+    assert other["loss"] != pytest.approx(first["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_trial_that_diverges_is_a_guess(images):
+    config = {
+        **studies.DEFAULTS,
+        **SMALLEST,
+        "epochs": 4,
+        "learning_rate": 1e30,
+        "loss": "unnormalized",
+        "head": "linear",
+    }
+    results = trial.run(config, images, seed=0)
+    assert results["diverged"]
+    assert results["linear"] == 0.5
+
+
+def test_without_labels(tmp_path):
+    for k in range(10):
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{k}.png")
+    found = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "examples" / "study.py"),
+            "--study=loss",
+            f"--image_folder={tmp_path}",
+            f"--output={tmp_path / 'out'}",
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert found.returncode == 1
+    assert "needs images with labels" in found.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_kept_says_what_it_was_made_of(photos, tmp_path, fake_trials):
+    run(photos, tmp_path, "head_layers", "--epochs=7")
+    for path in (tmp_path / "trials").iterdir():
+        kept = json.loads(path.read_text())
+        assert kept["made_of"]["epochs"] == 7
+        assert kept["made_of"]["seed"] == 0
+        assert 0 <= kept["results"]["linear"] <= 1
