@@ -22,6 +22,7 @@ import csv
 import hashlib
 import json
 import os
+import shlex
 import statistics
 import sys
 import time
@@ -116,9 +117,13 @@ def parse_arguments(arguments=None):
     )
     options = parser.parse_args(arguments)
     with command_line.one_line_errors(parser):
-        if options.width <= 0:
+        if not options.width > 0:
             raise command_line.UsageError(
                 f"--width must be positive. Received: {options.width}"
+            )
+        if os.path.isfile(options.output):
+            raise command_line.UsageError(
+                f"--output must be a folder. Received: {options.output}"
             )
         if options.image_folder:
             command_line.check_exists(
@@ -189,10 +194,13 @@ class Trials:
         )
         try:
             with open(path, encoding="utf-8") as file:
-                return json.load(file)["results"]
+                results = json.load(file)["results"]
+            if set(results) & set(trial.ACCURACIES):
+                return results
+            raise ValueError("There are no results in it.")
         except FileNotFoundError:
             pass
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             print(f"{path} is damaged; the trial is made again.")
         results = trial.run(config, self.images, seed)
         shown = ", ".join(
@@ -258,8 +266,9 @@ def markdown_table(study, cells):
     """Lines of a table in Markdown, of texts by (row, column)."""
     rows = in_order(row for row, _ in cells)
     columns = in_order(column for _, column in cells)
+    head = " / ".join(filter(None, (study.rows, study.columns)))
     lines = [
-        "| " + " | ".join([f"{study.rows} / {study.columns}", *columns]) + " |",
+        "| " + " | ".join([head, *columns]) + " |",
         "| --- |" + " ---: |" * len(columns),
     ]
     for row in rows:
@@ -357,7 +366,9 @@ def draw(path, study, table):
         axis.set_ylabel("accuracy in %")
         axis.legend()
     else:
-        names = [" ".join(place) for place in means]
+        names = [
+            " ".join(place) if len(columns) > 1 else place[0] for place in means
+        ]
         axis.barh(names, list(means.values()))
         axis.invert_yaxis()
         least = min(means.values())
@@ -417,11 +428,13 @@ def own_study():
 def advice(chosen, options):
     """The command that pretrains with what was chosen."""
     where = (
-        f"--image_folder={options.image_folder} "
+        f"--image_folder={shlex.quote(options.image_folder)} "
         f"--image_size={options.image_size}"
         if options.image_folder
         else f"--dataset={options.dataset}"
     )
+    if options.data_dir and not options.image_folder:
+        where += f" --data_dir={shlex.quote(options.data_dir)}"
     flags = "".join(f" --{key}={value:g}" for key, value in chosen.items())
     return f"python examples/pretrain.py --recipe=cifar10 {where}{flags}"
 

@@ -74,7 +74,13 @@ class Images:
 
 def _some_of(image_set, count):
     images, labels = image_set.arrays()
-    per_class = count // len(np.unique(labels))
+    num_classes = len(np.unique(labels))
+    per_class = count // num_classes
+    if per_class < 2:
+        raise ValueError(
+            "--images and --test_images must be two of each class or more. "
+            f"Received: {count}, for {num_classes} classes."
+        )
     if per_class < np.bincount(labels)[np.unique(labels)].min():
         index = evaluation.class_balanced_subset(labels, per_class)
         images, labels = images[index], labels[index]

@@ -33,8 +33,16 @@ class _Pictures(keras.callbacks.Callback):
                 "pictures go nowhere. Received: None for both."
             )
         self.images = images
-        self.folder = None if folder is None else os.fspath(folder)
-        self.tensorboard_dir = tensorboard_dir
+        self.folder, self.tensorboard_dir = (
+            None if path is None else os.path.expanduser(os.fspath(path))
+            for path in (folder, tensorboard_dir)
+        )
+        if self.folder is not None and os.path.isfile(self.folder):
+            raise NotADirectoryError(
+                f"`folder` must be a folder. Received a file: {self.folder!r}."
+            )
+        if not _count(images):
+            raise ValueError("`images` must hold an image. Received: none.")
         self.every = check_count(every, "every")
         self.name = name
         self._writer = None
@@ -72,9 +80,7 @@ class _Pictures(keras.callbacks.Callback):
         import tensorflow as tf  # writes the logs, whatever Keras runs on
 
         if self._writer is None:
-            self._writer = tf.summary.create_file_writer(
-                os.fspath(self.tensorboard_dir)
-            )
+            self._writer = tf.summary.create_file_writer(self.tensorboard_dir)
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=120, bbox_inches="tight")
         image = tf.io.decode_png(content.getvalue(), channels=3)
@@ -212,15 +218,30 @@ class RepresentationMap(_Pictures):
         self.num_images = check_count(num_images, "num_images")
         if labels is None:
             labels = getattr(images, "labels", None)
-        count = getattr(images, "num_images", None) or len(images)
+        count = _count(images)
+        if min(count, self.num_images) < 2:
+            raise ValueError(
+                "A map needs two images or more. Received: "
+                f"num_images={num_images} of {count} images."
+            )
         self.labels = (
             None if labels is None else check_labels(labels, count, "labels")
         )
+        names_needed = 0 if labels is None else 1 + int(self.labels.max())
+        if class_names is not None and (
+            len(class_names) < names_needed
+            or (labels is not None and self.labels.min() < 0)
+        ):
+            raise ValueError(
+                "`class_names` must have a name for each label. Received: "
+                f"{len(class_names)} names, and labels from "
+                f"{self.labels.min()} to {self.labels.max()}."
+            )
         self.class_names = class_names
 
     def figure(self, epoch):
         # A random part, as the first images may all be of one class.
-        count = getattr(self.images, "num_images", None) or len(self.images)
+        count = _count(self.images)
         chosen = np.random.default_rng(0).permutation(count)
         chosen = np.sort(chosen[: self.num_images])
         try:
@@ -237,6 +258,11 @@ class RepresentationMap(_Pictures):
             self.class_names,
             f"after epoch {epoch}",
         )
+
+
+def _count(images):
+    count = getattr(images, "num_images", None)
+    return len(images) if count is None else count
 
 
 def _first_of(images, count):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -32,9 +33,15 @@ def cache_images(images, folder):
         A `CachedImageSet`.
 
     Raises:
+        NotADirectoryError: If the folder is a file.
         OSError: If the disk has too little space for it.
+        ValueError: If an image cannot be read.
     """
     folder = os.path.expanduser(os.fspath(folder))
+    if not folder or (os.path.exists(folder) and not os.path.isdir(folder)):
+        raise NotADirectoryError(
+            f"`cache_dir` must be a folder. Received: cache_dir={folder!r}."
+        )
     key = json.dumps([_VERSION, images.fingerprint(), images.origin()])
     path = os.path.join(folder, f"{digest([key.encode()])[:32]}.npy")
     shape = (images.num_images, *images.image_shape)
@@ -49,7 +56,14 @@ def cache_images(images, folder):
                 "smaller `image_size` or a folder on another disk."
             )
         with write_aside(path) as partial:
-            _write(images, partial, shape)
+            try:
+                _write(images, partial, shape)
+            except tf.errors.InvalidArgumentError as error:
+                # The sentence of `load_image_folder` is in the middle of it.
+                found = re.search(
+                    r"Cannot read the image file .*", error.message
+                )
+                raise ValueError(found[0] if found else error.message) from None
         stored = _open(path, shape, images.dtype)
     return CachedImageSet(stored, images)
 
@@ -114,8 +128,10 @@ def not_both(in_memory, cache_dir):
 def _open(path, shape, dtype):
     """The array in a file, or None if there is no such file, or another one."""
     try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
+        images = np.lib.format.open_memmap(path, mode="r")
     except (FileNotFoundError, ValueError, EOFError):
+        return None
+    if not images.flags.c_contiguous:
         return None
     return (
         images if (images.shape, str(images.dtype)) == (shape, dtype) else None

@@ -1,6 +1,7 @@
 """Images whose channels and bits are kept: satellites, microscopes, X-rays."""
 
 import io
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -12,8 +13,6 @@ DTYPES = ("uint8", "uint16")
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _PNG = b"\x89PNG"
 _JPEG = b"\xff\xd8\xff"
-# What the `ExtraSamples` of a TIFF call opacity.
-_ALPHA = (1, 2)
 
 
 class _NotSuchAnImageError(ValueError):
@@ -32,8 +31,9 @@ def stored_image(data, max_pixels=MAX_PIXELS):
         max_pixels: Integer, the largest number of pixels that is decoded.
 
     Returns:
-        (image, is_photo): uint8 or uint16 array (H, W, C), and whether the
-        channels are gray or red, green and blue, with opacity or without.
+        uint8 or uint16 array (H, W, C). What is transparent in a PNG is white,
+        and no channel; in a TIFF opacity is one, since many programs call a
+        fourth band so.
 
     Raises:
         ValueError: If it is not such an image.
@@ -41,15 +41,15 @@ def stored_image(data, max_pixels=MAX_PIXELS):
     if data[:4] in _TIFF:
         return _of_tiff(data, max_pixels)
     if data[:4] == _PNG:
-        return _of_png(data, max_pixels), True
+        return _of_png(data, max_pixels)
     if data[:3] == _JPEG:
         size = _decoded(tf.io.extract_jpeg_shape, data)[:2]
         _check_pixels(size, max_pixels)
         image = _decoded(tf.io.decode_jpeg, data)
         if image.shape[-1] == 4:  # CMYK
             image = _decoded(lambda d: tf.io.decode_jpeg(d, 3), data)
-        return image, True
-    return pillow_image(data, 3, max_pixels), True
+        return image
+    return pillow_image(data, 3, max_pixels)
 
 
 def decode_stored(data, channels, dtype, max_pixels=MAX_PIXELS):
@@ -85,11 +85,11 @@ def decode_stored(data, channels, dtype, max_pixels=MAX_PIXELS):
 
 def checked_image(data, channels, dtype, max_pixels=MAX_PIXELS):
     """`stored_image`, or a `ValueError` that says in what it differs."""
-    image, _ = stored_image(data, max_pixels)
+    image = stored_image(data, max_pixels)
     if image.shape[-1] != channels or image.dtype != dtype:
         raise ValueError(
-            f"It has {image.shape[-1]} channels of {image.dtype}, and the "
-            f"others {channels} of {dtype}."
+            f"It has {image.shape[-1]} channels of {image.dtype}, and "
+            f"{channels} of {dtype} are asked for."
         )
     return image
 
@@ -100,7 +100,10 @@ def _of_tiff(data, max_pixels):
     )
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            series = file.series[0]
+            if file.pages[0].photometric == tifffile.PHOTOMETRIC.PALETTE:
+                return pillow_image(data, 3, max_pixels)
+            # Beside an image there may be a small one of it.
+            series = max(file.series, key=lambda each: each.size)
             shape, axes = series.shape, series.axes
             if len(shape) not in (2, 3) or not {"Y", "X"} <= set(axes):
                 raise _NotSuchAnImageError(
@@ -109,7 +112,8 @@ def _of_tiff(data, max_pixels):
                 )
             rows, columns = axes.index("Y"), axes.index("X")
             _check_pixels((shape[rows], shape[columns]), max_pixels)
-            extra = getattr(file.pages[0], "extrasamples", ()) or ()
+            page = series.keyframe
+            is_negative = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
             dtype = np.dtype(series.dtype)
             if str(dtype.newbyteorder("=")) not in DTYPES:
                 raise _NotSuchAnImageError(
@@ -127,16 +131,26 @@ def _of_tiff(data, max_pixels):
     channel_axis = 3 - rows - columns
     image = np.transpose(image, (rows, columns, channel_axis))
     image = image.astype(image.dtype.newbyteorder("="), copy=False)
-    is_photo = image.shape[-1] in (1, 3) or (
-        image.shape[-1] in (2, 4) and extra[-1:] and extra[-1] in _ALPHA
-    )
-    return np.ascontiguousarray(image), bool(is_photo)
+    if is_negative:
+        image = np.iinfo(image.dtype).max - image
+    return np.ascontiguousarray(image)
 
 
 def _of_png(data, max_pixels):
+    if len(data) < 25:  # bytes of the header
+        raise ValueError("It ends within its header.")
     _check_pixels(np.frombuffer(data[16:24], ">u4"), max_pixels)
     dtype = tf.uint16 if data[24:25] == b"\x10" else tf.uint8
-    return _decoded(lambda d: tf.io.decode_png(d, dtype=dtype), data)
+    image = _decoded(lambda d: tf.io.decode_png(d, dtype=dtype), data)
+    return _on_white(image) if image.shape[-1] in (2, 4) else image
+
+
+def _on_white(image):
+    """An image (H, W, C + 1), the last channel its opacity, as (H, W, C)."""
+    white = np.iinfo(image.dtype).max
+    opacity = image[..., -1:] / white
+    colors = white + (image[..., :-1] - float(white)) * opacity
+    return np.round(colors).astype(image.dtype)
 
 
 def _check_pixels(size, max_pixels):
@@ -151,4 +165,10 @@ def _decoded(function, data):
         with tf.device("/cpu:0"):
             return function(tf.constant(data)).numpy()
     except tf.errors.OpError as error:
-        raise ValueError(f"It cannot be decoded: {error.message}") from None
+        raise ValueError(message_of(error)) from None
+
+
+def message_of(error):
+    """What an error of TensorFlow's says, without where it happened."""
+    message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip()
+    return message.rstrip(".") + "."

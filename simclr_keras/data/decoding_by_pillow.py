@@ -13,6 +13,7 @@ from simclr_keras.data.image_files import has_heif, is_heif
 # file that takes all memory.
 MAX_PIXELS = 2**27
 # Not all that Pillow knows: to read some of the others it starts programs.
+_PHOTOMETRIC = 262  # a tag of TIFF: 0 where black is the largest value
 _FORMATS = ("GIF", "BMP", "WEBP", "TIFF", "AVIF", "HEIF")
 
 
@@ -42,8 +43,15 @@ def pillow_image(data, channels, max_pixels=MAX_PIXELS):
                 )
             # The fourth channel of a BMP means nothing.
             has_alpha = image.format != "BMP" and image.has_transparency_data
+            # Pillow turns these into positives, but for 16 bits.
+            is_negative = (
+                image.format == "TIFF"
+                and image.mode.startswith("I")
+                and image.tag_v2.get(_PHOTOMETRIC) == 0
+            )
             image = ImageOps.exif_transpose(image)
-            return _as_bytes(image, channels, has_alpha)
+            image = _as_bytes(image, channels, has_alpha)
+            return 255 - image if is_negative else image
     except PIL.UnidentifiedImageError:
         if is_heif(data[:16]) and not has_heif():
             raise ValueError(

@@ -1,7 +1,7 @@
 """Images in files, with or without a folder per class."""
 
+import numbers
 import os
-import re
 import warnings
 
 import numpy as np
@@ -21,6 +21,7 @@ from simclr_keras.data.decoding_as_stored import (
     DTYPES,
     checked_image,
     decode_stored,
+    message_of,
     stored_image,
 )
 from simclr_keras.data.decoding_by_pillow import MAX_PIXELS, pillow_image
@@ -255,7 +256,9 @@ class FileImageSet(ImageSet):
     def origin(self):
         # A file that is replaced may keep its name and size.
         return digest(
-            os.fsencode(f"{os.path.abspath(path)}\0{os.stat(path).st_mtime_ns}")
+            os.fsencode(
+                f"{os.path.realpath(path)}\0{os.stat(path).st_mtime_ns}"
+            )
             for path in self.paths
         )
 
@@ -288,8 +291,7 @@ class FileImageSet(ImageSet):
         except (ValueError, ImportError) as error:
             return str(error)
         except tf.errors.OpError as error:
-            message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip()
-            return message.rstrip(".") + "."
+            return message_of(error)
         return "It cannot be decoded."
 
     def unreadable(self, path):
@@ -476,9 +478,9 @@ def _unreadable(path, reason):
 
 def _check_channels(channels):
     """Raises unless it is a positive integer or "auto"."""
-    if channels == "auto":
+    if isinstance(channels, str) and channels == "auto":
         return
-    if isinstance(channels, bool) or not isinstance(channels, int):
+    if isinstance(channels, bool) or not isinstance(channels, numbers.Integral):
         raise TypeError(
             '`channels` must be a positive integer or "auto". Received: '
             f"channels={channels!r}."
@@ -493,17 +495,16 @@ def _check_channels(channels):
 def _kind_of_images(channels, dtype, paths, max_pixels):
     """(channels, dtype) of the images, those of the first one for "auto"."""
     if channels != "auto":
-        return channels, dtype or "uint8"
+        return int(channels), dtype or "uint8"
     error = None
     for path in paths:
         try:
             with open(path, "rb") as file:
-                image, is_photo = stored_image(file.read(), max_pixels)
+                image = stored_image(file.read(), max_pixels)
         except ValueError as caught:  # Told as that of all others.
             error = error or _unreadable(path, str(caught))
             continue
-        dtype = dtype or str(image.dtype)
-        if is_photo:  # Opacity is no channel.
-            return (3 if image.shape[-1] > 2 else 1), dtype
-        return image.shape[-1], dtype
+        return image.shape[-1], dtype or str(image.dtype)
+    if error is None:  # There are none, which is told with the reasons.
+        return 3, dtype or "uint8"
     raise error

@@ -1,6 +1,7 @@
 """The base class of losses that compare each image with all others."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from simclr_keras import distribution
@@ -129,7 +130,9 @@ class ContrastiveLoss(keras.losses.Loss):
                 f"{type(self).__name__} needs labels. Received none; train on "
                 "(images, labels), or call it with `labels=`."
             )
-        return _OfBatch(self, labels)(z_i, z_j, sample_weight)
+        return _OfBatch(self, _check_labels(labels, z_i))(
+            z_i, z_j, sample_weight
+        )
 
     def _check_weights(self, sample_weight, z_i):
         if self.reduction == "sum_over_batch_size":
@@ -205,6 +208,36 @@ class ContrastiveLoss(keras.losses.Loss):
         return cls(**config)
 
 
+def _check_labels(labels, z_i):
+    """Labels as an int32 tensor (N,); raises for what would be another one."""
+    if not ops.is_tensor(labels):
+        labels = np.asarray(labels)
+    dtype = getattr(labels.dtype, "name", str(labels.dtype))
+    if not ("int" in dtype or "bool" in dtype):
+        raise TypeError(
+            "`labels` must be integers, the images' classes. Received: labels "
+            f"of dtype {dtype}."
+        )
+    shape, num_images = tuple(labels.shape), z_i.shape[0]
+    if len(shape) == 2 and shape[1] == 1:
+        labels, shape = ops.reshape(labels, (-1,)), shape[:1]
+    differ = None not in (*shape, num_images) and shape != (num_images,)
+    if len(shape) != 1 or differ:
+        raise ValueError(
+            "`labels` must have shape (N,), one for each image. Received: "
+            f"labels.shape={shape}, for projections of shape "
+            f"{tuple(z_i.shape)}."
+        )
+    if isinstance(labels, np.ndarray) and np.any(
+        labels != labels.astype("int32")
+    ):
+        raise ValueError(
+            "`labels` must fit into 32 bits. Received: values from "
+            f"{labels.min()} to {labels.max()}."
+        )
+    return ops.cast(labels, "int32")
+
+
 class _OfBatch(keras.losses.Loss):
     """The loss of a batch with labels.
 
@@ -215,8 +248,7 @@ class _OfBatch(keras.losses.Loss):
     def __init__(self, loss, labels):
         super().__init__(loss.name, loss.reduction, loss.dtype)
         self.loss = loss
-        labels = ops.reshape(ops.convert_to_tensor(labels), (-1,))
-        self.labels = ops.cast(labels, "int32")
+        self.labels = labels
 
     def call(self, z_i, z_j):
         return self.loss.call(z_i, z_j, self.labels)

@@ -127,7 +127,9 @@ class NTXentLoss(ContrastiveLoss):
             return negatives - positives
         # A weight has no gradient: with one, close pairs would be driven apart.
         cosines = ops.stop_gradient(positive_pairs(z))
-        pull = ops.exp(cosines / self.positive_weighting)
+        # Of which the largest is 1, as in a softmax.
+        largest = ops.max(distribution.all_gather(cosines))
+        pull = ops.exp((cosines - largest) / self.positive_weighting)
         weights = 2 - pull / ops.mean(distribution.all_gather(pull))
         return negatives - weights * positives
 

@@ -33,11 +33,27 @@ def png(array):
     return tf.io.encode_png(array).numpy()
 
 
+def on_white(array):
+    """What is transparent becomes white, by hand."""
+    white = np.iinfo(array.dtype).max
+    opacity = array[..., -1:] / white
+    colors = white * (1 - opacity) + array[..., :-1] * opacity
+    return np.round(colors).astype(array.dtype)
+
+
+def two_series(*arrays):
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for array in arrays:
+            writer.write(array, photometric="minisblack")
+    return file.getvalue()
+
+
 BANDS = pixels(13)
 GRAY = pixels()
-# Name -> (content, expected (H, W, C), whether it is a photo).
+# Name -> (content, expected (H, W, C)).
 KINDS = {
-    "pages": (tiff(np.moveaxis(BANDS, 2, 0)), BANDS, False),
+    "pages": (tiff(np.moveaxis(BANDS, 2, 0)), BANDS),
     "planes": (
         tiff(
             np.moveaxis(BANDS, 2, 0),
@@ -45,52 +61,52 @@ KINDS = {
             photometric="minisblack",
         ),
         BANDS,
-        False,
     ),
     "interleaved": (
         tiff(BANDS, planarconfig="contig", photometric="minisblack"),
         BANDS,
-        False,
     ),
-    "big_endian": (tiff(np.moveaxis(BANDS, 2, 0), byteorder=">"), BANDS, False),
-    "bigtiff": (tiff(np.moveaxis(BANDS, 2, 0), bigtiff=True), BANDS, False),
+    "big_endian": (tiff(np.moveaxis(BANDS, 2, 0), byteorder=">"), BANDS),
+    "bigtiff": (tiff(np.moveaxis(BANDS, 2, 0), bigtiff=True), BANDS),
     "deflate": (
         tiff(np.moveaxis(BANDS, 2, 0), compression="zlib"),
         BANDS,
-        False,
     ),
     "two_bands": (
         tiff(np.moveaxis(BANDS[..., :2], 2, 0)),
         BANDS[..., :2],
-        False,
     ),
     "bytes": (
         tiff(np.moveaxis(BANDS, 2, 0).astype("uint8")),
         BANDS.astype("uint8"),
-        False,
     ),
     "near_infrared": (
         tiff(BANDS[..., :4], photometric="rgb", extrasamples=["unspecified"]),
         BANDS[..., :4],
-        False,
     ),
     "opacity": (
         tiff(BANDS[..., :4], photometric="rgb", extrasamples=["unassalpha"]),
         BANDS[..., :4],
-        True,
     ),
-    "x_ray": (tiff(GRAY), GRAY[..., None], True),
+    "negative": (
+        tiff(65535 - GRAY, photometric="miniswhite"),
+        GRAY[..., None],
+    ),
+    "with_a_small_one": (
+        two_series(GRAY[:3, :3], GRAY),
+        GRAY[..., None],
+    ),
+    "x_ray": (tiff(GRAY), GRAY[..., None]),
     "rgb_tiff": (
         tiff(BANDS[..., :3], photometric="rgb"),
         BANDS[..., :3],
-        True,
     ),
-    "png_16": (png(GRAY[..., None]), GRAY[..., None], True),
-    "png_16_rgb": (png(BANDS[..., :3]), BANDS[..., :3], True),
+    "png_16": (png(GRAY[..., None]), GRAY[..., None]),
+    "png_16_rgb": (png(BANDS[..., :3]), BANDS[..., :3]),
+    "png_16_rgba": (png(BANDS[..., :4]), on_white(BANDS[..., :4])),
     "png_8": (
         png(BANDS[..., :3].astype("uint8")),
         BANDS[..., :3].astype("uint8"),
-        True,
     ),
 }
 
@@ -109,25 +125,23 @@ def scenes(path, count=6, channels=13, dtype="uint16"):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_stored(kind):
-    content, expected, is_photo = KINDS[kind]
-    image, found = stored_image(content)
+    content, expected = KINDS[kind]
+    image = stored_image(content)
     assert image.dtype == expected.dtype
     np.testing.assert_array_equal(image, expected)
-    assert found == is_photo
 
 
 def test_photos_as_stored():
     file = io.BytesIO()
     picture(20, 31).save(file, "JPEG", quality=95)
-    image, is_photo = stored_image(file.getvalue())
+    image = stored_image(file.getvalue())
     np.testing.assert_array_equal(image, tf.io.decode_jpeg(file.getvalue()))
-    assert is_photo
     file = io.BytesIO()
     picture(20, 31).convert("CMYK").save(file, "JPEG")
-    assert stored_image(file.getvalue())[0].shape == (20, 31, 3)
+    assert stored_image(file.getvalue()).shape == (20, 31, 3)
     file = io.BytesIO()
     picture(20, 31).save(file, "BMP")
-    image, _ = stored_image(file.getvalue())
+    image = stored_image(file.getvalue())
     np.testing.assert_array_equal(image, np.array(picture(20, 31)))
 
 
@@ -185,7 +199,10 @@ def test_other_images_are_named(tmp_path):
     paths = [str(path) for path in sorted(folder.iterdir())]
     files = FileImageSet(paths, None, (8, 8), 13, dtype="uint16")
     for name, reason in (
-        ("06.tif", "It has 4 channels of uint16, and the others 13 of uint16"),
+        (
+            "06.tif",
+            "It has 4 channels of uint16, and 13 of uint16 are asked for",
+        ),
         ("07.tif", "Its values are float32"),
         ("08.tif", "tifffile cannot decode it"),
         ("09.tif", "It has the axes"),
@@ -248,3 +265,39 @@ def test_the_bands_are_used(tmp_path):
     images[..., 12] = 0
     predicted = tuned.model.predict(images, verbose=0).argmax(axis=1)
     assert np.mean(predicted == labels) < 0.8
+
+
+def test_a_palette_is_colours(tmp_path):
+    photo = picture(20, 31).convert("P")
+    photo.save(tmp_path / "a.tif")
+    photo.save(tmp_path / "b.png")
+    source = data.load_image_folder(tmp_path, (20, 31), channels="auto")
+    images, _ = source.train.arrays()
+    for image in images:
+        np.testing.assert_array_equal(image, np.array(photo.convert("RGB")))
+
+
+def test_files_that_end_within_their_header(tmp_path):
+    folder, _ = scenes(tmp_path / "scenes", count=2)
+    (folder / "00.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 12)
+    with pytest.warns(UserWarning, match="Left out 1 of 3"):
+        source = data.load_image_folder(
+            folder, 8, channels="auto", on_error="skip"
+        )
+    assert source.train.num_images == 2
+    with pytest.raises(ValueError, match="max_bytes"):
+        data.load_image_folder(folder, 8, channels="auto", max_bytes=5)
+
+
+def test_negatives_become_positives(tmp_path):
+    for name, array, photometric in (
+        ("a", GRAY, "minisblack"),
+        ("b", 65535 - GRAY, "miniswhite"),
+    ):
+        content = tiff(array, photometric=photometric)
+        (tmp_path / f"{name}.tif").write_bytes(content)
+    for kwargs in ({"channels": "auto"}, {"channels": 1}):
+        source = data.load_image_folder(tmp_path, (12, 10), **kwargs)
+        first, second = source.train.arrays()[0].astype(int)
+        # 16 bits to 8 rounds down, before or after.
+        np.testing.assert_allclose(first, second, atol=1)

@@ -88,7 +88,13 @@ def test_a_damaged_cache_is_replaced(photos, tmp_path):
     expected, _ = first.train.arrays()
     (file,) = (tmp_path / "cache").iterdir()
     content = file.read_bytes()
-    for damaged in (b"", content[:1000], b"\0" * len(content)):
+    for damaged in (
+        b"",
+        content[:1000],
+        b"\0" * len(content),
+        b"PK\x03\x04" + content[4:],
+        content.replace(b"'fortran_order': False", b"'fortran_order': True "),
+    ):
         file.write_bytes(damaged)
         again = data.load_image_folder(photos, 16, cache_dir=tmp_path / "cache")
         np.testing.assert_array_equal(again.train.arrays()[0], expected)
@@ -131,3 +137,33 @@ def _crop():
     from simclr_keras.augmentation import RandomResizedCrop
 
     return RandomResizedCrop(8, 8, seed=0)
+
+
+def test_a_link_that_leads_elsewhere(photos, tmp_path):
+    other = tmp_path / "other"
+    for path in photos.rglob("*.jpg"):
+        copy = other / path.relative_to(photos)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        content = bytearray(path.read_bytes())
+        content[-20] ^= 1
+        copy.write_bytes(content)
+        os.utime(copy, ns=(1, 1))
+        os.utime(path, ns=(1, 1))
+    link = tmp_path / "link"
+    for folder in (photos, other):
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder)
+        data.load_image_folder(link, 16, cache_dir=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_unreadable_files_are_named(photos, tmp_path):
+    (photos / "a" / "0.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(ValueError, match=r"^Cannot read.*0\.jpg"):
+        data.load_image_folder(photos, 16, cache_dir=tmp_path / "cache")
+
+
+def test_a_cache_dir_that_is_a_file(photos, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="`cache_dir`"):
+        data.load_image_folder(photos, 16, cache_dir=tmp_path / "file")

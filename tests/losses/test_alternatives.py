@@ -303,3 +303,38 @@ def test_trains_and_is_saved_with_the_model(loss, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.loss.get_config() == loss.get_config()
     assert float(loaded.loss.temperature) == float(loss.temperature)
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 1e-2, 100.0])
+def test_weights_of_any_sigma(sigma):
+    loss = losses.NTXentLoss(
+        0.1, decoupled=True, positive_weighting=sigma, reduction=None
+    )
+    z = views(8).astype("float32")
+    values, gradient = value_and_gradient(loss, z)
+    assert np.isfinite(values).all()
+    assert np.isfinite(gradient).all()
+    # Equal pairs weigh the same, which is 1.
+    plain = losses.NTXentLoss(0.1, decoupled=True)
+    equal = np.stack([z[0], z[0]])
+    np.testing.assert_allclose(
+        np.mean(call(loss, tf.constant(equal))),
+        call(plain, tf.constant(equal)),
+        rtol=1e-4,  # float32, divided by sigma
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (np.arange(8) / 10, TypeError, "integers.*float64"),
+        (np.arange(8) * 2**32, ValueError, "32 bits"),
+        (np.eye(8, dtype=int), ValueError, r"shape \(N,\)"),
+        (np.arange(7), ValueError, r"shape \(N,\)"),
+        (list("abcdefgh"), TypeError, "integers"),
+    ],
+)
+def test_refuses_labels(labels, error, message):
+    z = views(8)
+    with pytest.raises(error, match=message):
+        losses.SupConLoss()(z[0], z[1], labels=labels)
