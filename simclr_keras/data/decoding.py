@@ -173,7 +173,6 @@ def _on_white(image):
 
 def decode_boxes(
     data,
-    channels,
     draw,
     decode,
     decode_window=None,
@@ -187,7 +186,6 @@ def decode_boxes(
 
     Args:
         data: String tensor (), the content of the file.
-        channels: Integer C.
         draw: Function of (rows, columns), the size of the whole image, int32
             tensors (), that returns the boxes: int32 (V, 4), each top, left,
             height and width in pixels. V is known.

@@ -320,12 +320,11 @@ class FileImageSet(ImageSet):
         # does not name a file that it cannot decode.
         data = tf.io.read_file(tf.gather(self._path_tensor, index))
         if not self._are_photos:
-            boxes = decode_boxes(data, channels, draw, self._decode)
+            boxes = decode_boxes(data, draw, self._decode)
             return boxes, tf.gather(self._label_tensor, index)
         # Upright as a whole; a JPEG's boxes are turned one by one.
         boxes = decode_boxes(
             data,
-            channels,
             draw,
             lambda data: decode_other(data, channels, self.max_pixels),
             lambda data, window: decode_jpeg_window(data, window, channels),

@@ -279,7 +279,6 @@ class RecordImageSet(ImageSet):
 
         boxes = decode_boxes(
             record[self._image_key],
-            channels,
             draw,
             feature.decode_example,
             decode_window if self.dtype == "uint8" else None,

@@ -97,10 +97,10 @@ class HardNegativeLoss(ContrastiveLoss):
 
         def log_sum(power):
             """The logarithm of sum_k exp(power s(i, k) / t)."""
-            sums, _ = log_sums(
+            less, partners = log_sums(
                 z, temperature / power, self.block_size, decoupled=True
             )
-            return sums
+            return less + partners
 
         # All of it as logarithms: exp(1 / t) is beyond float32 at t = 0.01.
         log_sum_of_weighted = log_sum(1 + self.concentration)

@@ -42,8 +42,8 @@ def log_sums(
 
     Returns:
         Two float tensors (2n,), of the first views, then of the second: the
-        logarithms, and z_i . z_j / t of each view and its partner, rounded as
-        it is in the sum, so that their difference is exact at low temperatures.
+        logarithms less z_i . z_j / t, j the partner of i, and these. Apart, as
+        a logarithm of some hundreds would round away what they differ by.
     """
     temperature = in_dtype(temperature, z.dtype)
     if block_size == "auto":
@@ -61,9 +61,14 @@ def _dense(z, temperature, decoupled):
     if decoupled:
         is_out = is_out | is_column(products, partner)
     logits = products / temperature
-    sums = ops.logsumexp(ops.where(is_out, LOWEST, logits), axis=-1)
-    partners = ops.take_along_axis(logits, partner[:, None], axis=1)[:, 0]
-    return sums, partners
+    kept = ops.where(is_out, LOWEST, logits)
+    partners = positive_pairs(z) / temperature
+    if decoupled:
+        return ops.logsumexp(kept, axis=-1) - partners, partners
+    less = keras.losses.sparse_categorical_crossentropy(
+        partner, kept, from_logits=True
+    )
+    return less, partners
 
 
 def _tiled(z, temperature, block_size, decoupled, is_normalized):
@@ -72,8 +77,10 @@ def _tiled(z, temperature, block_size, decoupled, is_normalized):
     is_number = isinstance(temperature, (int, float))
     u = z / (math.sqrt(temperature) if is_number else ops.sqrt(temperature))
     largest = 1 / temperature if is_normalized else math.inf
-    sums = tiled_log_sums(u, largest, block_size, decoupled)
-    return sums, positive_pairs(u)
+    partners = positive_pairs(u)
+    return tiled_log_sums(
+        u, largest, block_size, decoupled
+    ) - partners, partners
 
 
 def _best_block_size(num_images):

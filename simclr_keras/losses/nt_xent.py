@@ -116,7 +116,7 @@ class NTXentLoss(ContrastiveLoss):
 
     def view_losses(self, z_i, z_j, labels=None):
         z = stack_views(z_i, z_j, self.normalize)  # (n, 2, D)
-        negatives, positives = log_sums(
+        losses, positives = log_sums(
             z,
             self.temperature,
             self.block_size,
@@ -124,14 +124,14 @@ class NTXentLoss(ContrastiveLoss):
             self.normalize,
         )
         if self.positive_weighting is None:
-            return negatives - positives
+            return losses
         # A weight has no gradient: with one, close pairs would be driven apart.
         cosines = ops.stop_gradient(positive_pairs(z))
         # Of which the largest is 1, as in a softmax.
         largest = ops.max(distribution.all_gather(cosines))
         pull = ops.exp((cosines - largest) / self.positive_weighting)
         weights = 2 - pull / ops.mean(distribution.all_gather(pull))
-        return negatives - weights * positives
+        return losses + (1 - weights) * positives
 
     def get_config(self):
         return {

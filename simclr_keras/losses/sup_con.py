@@ -73,14 +73,14 @@ class SupConLoss(ContrastiveLoss):
     def view_losses(self, z_i, z_j, labels=None):
         z = stack_views(z_i, z_j)  # (n, 2, D)
         temperature = in_dtype(self.temperature, z.dtype)
-        of_all, _ = log_sums(z, temperature, self.block_size)
+        less, partners = log_sums(z, temperature, self.block_size)
         # The products of a view with all of its class are that with their sum.
         sums, counts = _class_sums(z, labels)  # (n, D), (n,)
         with_class = ops.sum(z * sums[:, None], axis=-1)  # (n, 2)
         with_itself = ops.sum(ops.square(z), axis=-1)
         positives = (with_class - with_itself) / (2 * counts - 1)[:, None]
         positives = ops.reshape(ops.transpose(positives), (-1,))
-        return of_all - positives / temperature
+        return less + (partners - positives / temperature)
 
     def get_config(self):
         return {**super().get_config(), "block_size": self.block_size}

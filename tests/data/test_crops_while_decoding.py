@@ -89,7 +89,9 @@ def file_of(path, label):
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "mixed"])
-@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize(
+    "channels", [3, pytest.param(1, marks=pytest.mark.slow)]
+)
 def test_crops_of_files_are_those_of_whole_images(tmp_path, kind, channels):
     crop = augmentation.RandomResizedCrop(12, 10, seed=5)
     path = save(tmp_path, kind)
@@ -160,7 +162,6 @@ def test_part_of_a_jpeg_is_that_of_the_whole(
         drawn = tf.constant(np.hstack([low, high - low]), "int32")
         boxes = decode_boxes(
             content,
-            3,
             lambda *_, drawn=drawn: drawn,
             decode=None,
             decode_window=functools.partial(decode_jpeg_window, channels=3),

@@ -24,6 +24,7 @@ CASES = [
     (4, 8, 0.2),
     (4, 7, 0.5),
 ]
+UNEVEN = [(2, 5, 1.0), (4, 7, 0.5)]
 DIM = 6
 
 
@@ -92,7 +93,7 @@ def run(case):
             value, dense_value = loss(z_i, z_j), dense(z_i, z_j)
             means = [distribution.global_mean(x) for x in (z_i[:, 0], z_j)]
         others = {}
-        for name, other in OTHERS.items():
+        for name, other in OTHERS.items() if case in UNEVEN else ():
             # A replica may have a single image.
             with tf.GradientTape() as tape_of_other:
                 tape_of_other.watch([z_i, z_j])
@@ -137,12 +138,14 @@ def run(case):
                 "dense_gradient",
                 *(f"{name}_gradient" for name in OTHERS),
             )
+            if name in found
         },
         "gradient_of_mean": rows(found["gradient_of_mean"]),
         "means": np.array([of_replicas(mean) for mean in found["means"]]),
         **{
             name: np.array(of_replicas(found[name]))
             for name in ("sizes", "losses", "dense_losses", "labelled", *OTHERS)
+            if name in found
         },
     }
 

@@ -161,13 +161,8 @@ def every_value():
     return list(some.values())
 
 
-def trials():
-    """One of them quick, the others in the slow lane."""
-    first, *others = every_value()
-    return [first, *(pytest.param(x, marks=pytest.mark.slow) for x in others)]
-
-
-@pytest.mark.parametrize("changes", trials(), ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", every_value(), ids=str)
 def test_trials(changes, images):
     results = trial.run(
         {**studies.DEFAULTS, **SMALLEST, **changes}, images, seed=0

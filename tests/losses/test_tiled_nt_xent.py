@@ -53,8 +53,7 @@ def reference(z_1, z_2, temperature, weights=None, decoupled=False):
 def nt_xent(z_1, z_2, temperature, **arguments):
     """What `NTXentLoss` computes, of a temperature that has a gradient."""
     z = pairs.stack_views(z_1, z_2)
-    sums, partners = log_sums.log_sums(z, temperature, **arguments)
-    return sums - partners
+    return log_sums.log_sums(z, temperature, **arguments)[0]
 
 
 def computed(z_1, z_2, temperature, weights, dtype, mode="graph", **arguments):
