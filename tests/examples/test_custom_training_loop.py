@@ -60,6 +60,7 @@ def test_the_loop_is_what_the_model_does(digits):
         )
 
 
+@pytest.mark.slow
 def test_views_in_tf_data_are_the_same_in_every_run(digits):
     runs = []
     for _ in range(2):

@@ -5,10 +5,12 @@ import json
 import keras
 import numpy as np
 import pretrain
+import pytest
 from absl import flags
 from absl.testing import flagsaver
 
 
+@pytest.mark.slow
 def test_a_flat_folder_of_images(tmp_path, capsys):
     rng = np.random.default_rng(0)
     photos = tmp_path / "photos"

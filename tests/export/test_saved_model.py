@@ -267,9 +267,19 @@ def test_subclassed_encoder(tmp_path):
 @pytest.mark.parametrize(
     ("cls", "make_augmentation", "size"),
     [
-        (RawModel, lambda: SimCLRAugmentation(8, 8, blur=False), (12, 10)),
+        pytest.param(
+            RawModel,
+            lambda: SimCLRAugmentation(8, 8, blur=False),
+            (12, 10),
+            marks=pytest.mark.slow,
+        ),
         (RawLayer, RandomHorizontalFlip, (8, 8)),
-        (SilentLayer, RandomHorizontalFlip, (8, 8)),
+        pytest.param(
+            SilentLayer,
+            RandomHorizontalFlip,
+            (8, 8),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["model", "layer", "silent"],
 )
@@ -390,6 +400,7 @@ def test_path_and_folder(tmp_path):
     assert os.listdir(path / "assets") == ["encoder.json"]
 
 
+@pytest.mark.slow
 def test_configuration_makes_the_encoder(tmp_path):
     model = tiny_model(simclr_keras.encoders.ResNet18(width_multiplier=1 / 16))
     module = load(model, tmp_path)

@@ -35,7 +35,11 @@ def results(compiling):
 
 @pytest.mark.parametrize(
     "compiling",
-    [{"steps_per_execution": 2}, {"run_eagerly": True}, {"jit_compile": True}],
+    [
+        pytest.param({"steps_per_execution": 2}, marks=pytest.mark.slow),
+        {"run_eagerly": True},
+        {"jit_compile": True},
+    ],
 )
 def test_modes_equal_plain(compiling, plain):
     history, trained, logs, representations = results(compiling)

@@ -67,6 +67,7 @@ def assert_is_the_rest(history, model, uninterrupted):
     assert_equal(weights(model), end, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_loaded_model_goes_on(tmp_path, uninterrupted):
     model = resumable()
     fit(model, LABELLED, epochs=1)

@@ -100,6 +100,7 @@ def test_dictionaries_of_three_views(form):
     )
 
 
+@pytest.mark.slow
 def test_three_views_in_a_graph_and_a_last_short_batch():
     eager = tiny_model(augmentation=scalings(), compiling=EAGER)
     compiled = tiny_model(augmentation=scalings())
