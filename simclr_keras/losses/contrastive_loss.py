@@ -220,7 +220,7 @@ def _check_labels(labels, z_i):
         )
     shape, num_images = tuple(labels.shape), z_i.shape[0]
     if len(shape) == 2 and shape[1] == 1:
-        labels, shape = ops.reshape(labels, (-1,)), shape[:1]
+        labels, shape = labels[:, 0], shape[:1]
     differ = None not in (*shape, num_images) and shape != (num_images,)
     if len(shape) != 1 or differ:
         raise ValueError(

@@ -329,6 +329,7 @@ def test_weights_of_any_sigma(sigma):
     [
         (np.arange(8) / 10, TypeError, "integers.*float64"),
         (np.arange(8) * 2**32, ValueError, "32 bits"),
+        (np.arange(8)[:, None] * 2**32, ValueError, "32 bits"),
         (np.eye(8, dtype=int), ValueError, r"shape \(N,\)"),
         (np.arange(7), ValueError, r"shape \(N,\)"),
         (list("abcdefgh"), TypeError, "integers"),
