@@ -13,24 +13,19 @@ def check_boolean(name, value):
     return value
 
 
-def check_number(name, value, least=0.0, is_open=False):
-    """Returns a finite number from `least` on; raises for anything else.
+def check_number(name, value, is_open=False):
+    """Returns a finite number of at least 0; raises for anything else.
 
     Args:
         name: String, of the argument.
         value: What it is.
-        least: Number, the smallest one allowed. Defaults to 0.
-        is_open: Whether it must be larger than that. Defaults to False.
+        is_open: Whether 0 is refused. Defaults to False.
     """
-    bound = (
-        f"a number larger than {least:g}"
-        if is_open
-        else (f"a number of at least {least:g}")
-    )
+    bound = "a positive number" if is_open else "a number of at least 0"
     message = f"`{name}` must be {bound}. Received: {name}={value!r}."
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(message)
-    is_within = value > least if is_open else value >= least
-    if not (is_within and value < math.inf):
+    # Written so that NaN fails too.
+    if not (0 <= value < math.inf) or (is_open and value == 0):
         raise ValueError(message)
     return value
