@@ -15,17 +15,18 @@ datasets = [
 ]
 hub = [
     "tensorflow-hub>=0.16.1",
-    "tf-keras>=2.21",
+    "tf-keras>=2.18",  # of the version of TensorFlow
     "setuptools<81",  # tensorflow-hub takes its version from pkg_resources
 ]
 docs = [
     "mkdocs-material>=9.7",
     "mkdocstrings[python]>=1.0.8",
+    "nbconvert>=7.16",  # makes pages of the notebooks
     "ruff==0.17.6",  # breaks the lines of signatures
 ]
 onnx = ["tf2onnx>=1.17.0", "onnxruntime>=1.20"]
 partners = ["keras-hub>=0.32", "keras-cv==0.9.0"]
-plots = ["matplotlib>=3.9", "scikit-learn>=1.5"]
+plots = ["matplotlib>=3.9", "scikit-learn>=1.5", "scipy>=1.12"]
 examples = [*plots, "tensorboard>=2.18"]
 tiff = ["tifffile>=2024.8.10"]
 
@@ -36,6 +37,8 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    keywords="SimCLR self-supervised contrastive representation learning "
+    "Keras TensorFlow computer vision",
     packages=find_packages(include=["simclr_keras", "simclr_keras.*"]),
     python_requires=">=3.10",
     install_requires=[
@@ -44,7 +47,7 @@ setup(
         "keras>=3.12",
         "numpy>=2.0",
         "pillow>=10.1",
-        "tensorflow>=2.21",
+        "tensorflow>=2.18",
     ],
     extras_require={
         "datasets": datasets,
@@ -65,13 +68,20 @@ setup(
             *onnx,
             *tiff,
             "build>=1.2",
+            "hypothesis>=6.100",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff==0.17.6",
             "scipy>=1.12",
+            "selenium>=4.25",
+            "twine>=6.1",
         ],
     },
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",

@@ -7,9 +7,10 @@ r"""Sorts images into classes of your own, from a few labelled files.
     python examples/classify.py --classifier=classes/classifier.keras \
         --apply=more --output=more_classes
 
-labels.csv has a line "path,class" for each file, its path from here or from the
-folder of labels.csv; --train has a folder for each class. A linear classifier
-on the encoder as it is, or with --fine_tune all weights. Writes into --output:
+labels.csv has a line "path,class" for each file, its path from here, from the
+folder of labels.csv or from --apply; a first line of these two words is taken
+as a header. --train has a folder for each class. A linear classifier on the
+encoder as it is, or with --fine_tune all weights. Writes into --output:
 
     classifier.keras  a Keras model, images in, class names out (name_classes)
     results.json      accuracy on labelled files that were held out
@@ -19,7 +20,6 @@ on the encoder as it is, or with --fine_tune all weights. Writes into --output:
 
 import argparse
 import csv
-import json
 import os
 import re
 import typing
@@ -171,13 +171,19 @@ def check(options):
         )
 
 
-def read_labels(name):
+def read_labels(name, images=None):
     """Dictionary from the paths in a CSV file to their classes.
+
+    Args:
+        name: String.
+        images: String, a folder that paths may start from, or None. Defaults
+            to None.
 
     Raises:
         UsageError: If a line is no pair, or names a file that is not there.
     """
-    found = {}
+    found, classes = {}, {}
+    folders = ["", os.path.dirname(name), *([images] if images else [])]
     try:
         # Spreadsheets begin a file with a mark that is no part of it.
         with open(name, newline="", encoding="utf-8-sig") as file:
@@ -197,20 +203,25 @@ def read_labels(name):
         cells = [cell.strip() for cell in row]
         if len(cells) != 2 or not all(cells):
             raise UsageError(
-                "--labels must have a path and a class on each line. Received "
-                f"on line {number} of {name}: {','.join(row)}"
+                "--labels must have a path and a class on each line, with a "
+                f"comma between them. Received on line {number} of {name}: "
+                f"{','.join(row)}"
             )
         path, class_name = os.path.expanduser(cells[0]), cells[1]
-        if not os.path.exists(path):
-            path = os.path.join(os.path.dirname(name), path)
-        if not os.path.isfile(path):
+        places = [os.path.join(folder, path) for folder in folders]
+        path = next(filter(os.path.isfile, places), None)
+        if path is None:
             raise UsageError(
-                "--labels names a file that is neither here nor beside it, on "
-                f"line {number} of {name}: {cells[0]}"
+                "--labels names a file that is neither here, nor beside it, "
+                f"nor in --apply, on line {number} of {name}: {cells[0]}"
             )
-        if found.setdefault(path, class_name) != class_name:
+        # A file may be named in several ways, and is one image all the same.
+        file = os.path.realpath(path)
+        if file not in classes:
+            found[path] = classes[file] = class_name
+        elif classes[file] != class_name:
             raise UsageError(
-                f"--labels gives a file two classes, {found[path]} and "
+                f"--labels gives a file two classes, {classes[file]} and "
                 f"{class_name}, on line {number} of {name}: {cells[0]}"
             )
     if not found:
@@ -222,9 +233,10 @@ def read_labels(name):
 def load_labelled(options, pairs, encoder):
     """The `Labelled` images of --train, or of the pairs of --labels."""
     if pairs is None:
-        data = encoder_and_images.load_images(
-            options.train, encoder, labels="inferred"
-        )
+        with command_line.said_of("--train"):
+            data = encoder_and_images.load_images(
+                options.train, encoder, labels="inferred"
+            )
         if data.class_names is None:
             raise UsageError(
                 "--train must have a folder for each class. Received a folder "
@@ -296,11 +308,14 @@ def train_linear(encoder, labelled, rows, batch_size):
         encoder, labelled.images.subset(rows), batch_size
     )
     weights = fit_linear(features, labelled.labels[rows])
+    images = labelled.images
     classifier = evaluation.ImageClassifier(
-        encoder.model, labelled.class_names, value_range=(0, 255)
+        encoder.model,
+        labelled.class_names,
+        value_range=(0, np.iinfo(images.dtype).max),
     )
-    shape = (1, *encoder.image_size, encoder.channels)
-    classifier(np.zeros(shape, "uint8"))  # makes its weights
+    # Makes its weights.
+    classifier(np.zeros((1, *images.image_shape), images.dtype))
     classifier.classifier.set_weights(weights)
     return classifier
 
@@ -318,6 +333,7 @@ def train_all(encoder, labelled, rows, options):
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         class_names=labelled.class_names,
+        value_range=(0, np.iinfo(images.dtype).max),
         seed=options.seed,
     ).model
 
@@ -396,9 +412,7 @@ def train(options, pairs, encoder, folder):
     predicted = measure(classifier, labelled, held_out, options.batch_size)
     results = describe(options, labelled, rows, held_out, predicted)
     classifier.save(os.path.join(folder, "classifier.keras"))
-    with open(os.path.join(folder, "results.json"), "w") as file:
-        json.dump(results, file, indent=2)
-        file.write("\n")
+    command_line.write_results(folder, results)
     if len(held_out):
         simclr_keras.plots.plot_confusion(
             labelled.labels[held_out],
@@ -408,7 +422,8 @@ def train(options, pairs, encoder, folder):
         )
         print(
             f"{results['accuracy']:.1%} of {len(held_out):,} held-out images "
-            f"right, trained on {len(rows):,}."
+            f"right, trained on {len(rows):,}; by chance "
+            f"{1 / len(labelled.class_names):.1%}."
         )
     else:
         print(f"Trained on {len(rows):,} images. None is held out to measure.")
@@ -421,15 +436,20 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     with command_line.one_line_errors(parser):
         check(options)
-        pairs = read_labels(options.labels) if options.labels else None
+        pairs = None
+        if options.labels:
+            pairs = read_labels(options.labels, options.apply)
         encoder = encoder_and_images.load_encoder(options)
         if options.apply:
             # First: nobody wants to hear of them after an hour of training.
-            images = encoder_and_images.load_images(
-                options.apply, encoder
-            ).train
+            with command_line.said_of("--apply"):
+                images = encoder_and_images.load_images(
+                    options.apply, encoder
+                ).train
         stale = re.compile(r"predictions\.csv|confusion\.png")
-        with command_line.folder_aside(options.output, stale) as folder:
+        with command_line.folder_aside(
+            options.output, options.overwrite, stale
+        ) as folder:
             if options.classifier:
                 classifier = encoder_and_images.load_classifier(options)
             else:

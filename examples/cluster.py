@@ -24,6 +24,7 @@ import cluster_page
 import command_line
 import contact_sheet
 import encoder_and_images
+import features_file
 import image_map
 import numpy as np
 from command_line import UsageError
@@ -61,6 +62,8 @@ def make_parser():
 def check(options):
     """Raises a `UsageError` for what can be known before anything is loaded."""
     encoder_and_images.check_source(options)
+    if options.features:
+        features_file.check(options.features)
     command_line.check_output_folder(options, options.images)
     if not 0 <= options.seed < 2**32:
         raise UsageError(
@@ -127,20 +130,34 @@ def draw_clusters(folder, clusters, similarity, paths):
         )
 
 
+def name_of_source(options, paths):
+    """The name of the images' folder, or of their features if it has none."""
+    folder = options.images
+    try:
+        folder = folder or os.path.commonpath(map(os.path.dirname, paths))
+    except ValueError:  # Some paths begin at the root, others here.
+        return os.path.basename(options.features)
+    name = os.path.basename(os.path.abspath(folder))
+    return name or os.path.basename(options.features or folder)
+
+
 def main(arguments=None):
     """Clusters, writes and draws."""
     parser = make_parser()
     options = parser.parse_args(arguments)
     with command_line.one_line_errors(parser):
         check(options)
-        found = encoder_and_images.find_features(options)
+        with command_line.said_of("--images"):
+            found = encoder_and_images.find_features(options)
         unit = encoder_and_images.unit_length(found.features)
         clusters, similarity = find_clusters(
             unit, options.clusters, options.seed
         )
         points, method = image_map.layout(unit, options.map, options.seed)
         stale = re.compile(r"cluster_\d+\.png")
-        with command_line.folder_aside(options.output, stale) as folder:
+        with command_line.folder_aside(
+            options.output, options.overwrite, stale
+        ) as folder:
             write(folder, found, clusters, similarity, points, method, options)
         print(
             f"{len(clusters):,} images in {clusters.max() + 1} clusters: "
@@ -157,8 +174,7 @@ def write(folder, found, clusters, similarity, points, method, options):
         for path, cluster, value in zip(found.paths, clusters, similarity):
             writer.writerow([printable(path), cluster, f"{value:.6f}"])
     draw_clusters(folder, clusters, similarity, found.paths)
-    source = os.path.normpath(options.images or options.features)
-    source = printable(os.path.basename(source))
+    source = printable(name_of_source(options, found.paths))
     image_map.draw(
         os.path.join(folder, "map.png"),
         points,

@@ -5,10 +5,19 @@ Nothing here imports TensorFlow, so that `--help` and mistakes are quick.
 
 import argparse
 import contextlib
+import errno
+import json
 import os
+import re
 import shutil
+import signal
 import sys
 import uuid
+
+# What the run folder of pretrain.py has, and no folder that is written here.
+_OF_A_RUN = ("config.json", "made_of.json")
+# Where `folder_aside` writes: not hidden files of others.
+_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial")
 
 
 class UsageError(ValueError):
@@ -61,11 +70,32 @@ def positive(text):
     return int(text)
 
 
+def fraction(text):
+    """A part of something on the command line, in (0, 1]."""
+    try:
+        if 0 < float(text) <= 1:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must lie in (0, 1]. Received: {text}")
+
+
 @contextlib.contextmanager
 def one_line_errors(parser):
-    """Ends the program with one line and 1, or 2 for a `UsageError`."""
+    """Ends the program with one line and 1, or 2 for a `UsageError`.
+
+    SIGTERM, by which a scheduler stops a program, ends it as Ctrl-C does, so
+    that nothing half-written stays.
+    """
+
+    def terminate(number, frame):
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except _TerminatedError:
+        _stop(parser.prog, "terminated, nothing was written.", 143)
     except UsageError as error:
         _stop(parser.prog, error, 2)
     except KeyboardInterrupt:
@@ -78,12 +108,37 @@ def one_line_errors(parser):
         if tensorflow and isinstance(error, tensorflow.errors.OpError):
             _stop(parser.prog, error.message, 1)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _TerminatedError(BaseException):
+    """Raised by SIGTERM. No `Exception`, which other code would handle."""
 
 
 def _stop(program, message, status):
-    line = " ".join(str(message).split())
+    # Keras colors its messages, and lists the arguments of the call.
+    message = re.sub(r"\x1b\[[0-9;]*m", "", str(message))
+    message = re.sub(r"(?s)Arguments received by .*", "", message)
+    line = " ".join(message.split())
     print(f"{program}: error: {line}", file=sys.stderr)
     sys.exit(status)
+
+
+@contextlib.contextmanager
+def said_of(flag):
+    """Puts the flag in errors of the library that speak of its `path`."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        message = str(error)
+        if "`path`" not in message:
+            raise
+        message = message.replace("`path`", flag)
+        message = message.replace("Received: path=", f"Received: {flag}=")
+        # Advice on arguments is none for a command line.
+        message = re.sub(r" Pass \w+=.*", "", message)
+        raise ValueError(message) from None
 
 
 def check_exists(flag, value, is_folder):
@@ -111,6 +166,38 @@ def add_output(parser, text, is_folder=True):
     )
 
 
+def add_training(parser, rate_of="for 256 images"):
+    """Adds --train_batch_size, --learning_rate and --seed."""
+    parser.add_argument(
+        "--train_batch_size",
+        type=positive,
+        default=256,
+        metavar="N",
+        help="images in a step",
+    )
+    parser.add_argument(
+        "--learning_rate",
+        type=float,
+        default=0.05,
+        metavar="RATE",
+        help=rate_of,
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of all draws")
+
+
+def write_results(folder, results):
+    """Writes `results.json`.
+
+    Args:
+        folder: String.
+        results: Dictionary.
+    """
+    path = os.path.join(folder, "results.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=2)
+        file.write("\n")
+
+
 def _existing(path):
     """The path, or the nearest folder above it that exists."""
     path = os.path.realpath(path)
@@ -121,6 +208,17 @@ def _existing(path):
 
 def _check_writable(output):
     folder = _existing(output)
+    missing = os.path.relpath(os.path.realpath(output), folder)
+    for name in missing.split(os.sep):
+        try:
+            os.lstat(os.path.join(folder, name))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                continue  # Most often: it is not there yet.
+            raise UsageError(
+                f"--output must have a shorter name: of {len(name)} characters "
+                f"it is too long for the file system. Received: {output}"
+            ) from None
     if not os.access(folder, os.W_OK):
         raise UsageError(
             f"--output cannot be written, {folder} does not allow it. "
@@ -132,12 +230,17 @@ def check_output_file(options):
     """Raises a `UsageError` if --output is there and is not to be replaced."""
     if os.path.isdir(options.output):
         raise UsageError(f"--output must be a file. Received: {options.output}")
-    if os.path.exists(options.output) and not options.overwrite:
-        raise UsageError(
-            f"--output is there already: {options.output}. Choose another, or "
-            "replace it with --overwrite."
-        )
+    check_is_free(options.output, options.overwrite)
     _check_writable(options.output)
+
+
+def check_is_free(output, overwrite):
+    """Raises a `UsageError` if a file is there and is not to be replaced."""
+    if os.path.exists(output) and not overwrite:
+        raise UsageError(
+            f"--output is there already: {output}. Choose another, or replace "
+            "it with --overwrite."
+        )
 
 
 def check_output_folder(options, *image_folders):
@@ -150,11 +253,14 @@ def check_output_folder(options, *image_folders):
     output = options.output
     if os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"--output must be a folder. Received: {output}")
-    if os.path.isdir(output) and os.listdir(output) and not options.overwrite:
+    if all(os.path.exists(os.path.join(output, name)) for name in _OF_A_RUN):
         raise UsageError(
-            f"--output is there already: {output}. Choose another, or replace "
-            "its files with --overwrite."
+            "--output must not be the folder of a run of pretrain.py, whose "
+            f"results would be replaced. Received: {output}. Choose another, "
+            "which may lie in it."
         )
+    if not options.overwrite:
+        _check_is_empty(output)
     _check_writable(output)
     for folder in filter(None, image_folders):
         inside, above = os.path.realpath(output), os.path.realpath(folder)
@@ -165,8 +271,23 @@ def check_output_folder(options, *image_folders):
             )
 
 
+def _is_in_use(folder):
+    """Whether a folder holds anything but what is being written into it."""
+    return os.path.isdir(folder) and not all(
+        map(_PARTIAL.fullmatch, os.listdir(folder))
+    )
+
+
+def _check_is_empty(output):
+    if _is_in_use(output):
+        raise UsageError(
+            f"--output is there already: {output}. Choose another, or replace "
+            "its files with --overwrite."
+        )
+
+
 @contextlib.contextmanager
-def folder_aside(target, stale=()):
+def folder_aside(target, overwrite, stale=()):
     """Yields a folder whose files are moved to `target`, once all are there.
 
     Other files that `target` holds stay: with --overwrite, a folder that was
@@ -174,8 +295,14 @@ def folder_aside(target, stale=()):
 
     Args:
         target: String, the folder; made if it is missing.
+        overwrite: Boolean, --overwrite: without it, a `target` that another
+            call has filled meanwhile is left as it is.
         stale: Compiled pattern of names that an earlier call may have written
             and this one may not, or ().
+
+    Raises:
+        UsageError: At the end, if `target` cannot take the files. It is left
+            as it was.
     """
     target = os.path.realpath(target)
     # On the disk of the target, and hidden: no search for images finds it.
@@ -183,11 +310,24 @@ def folder_aside(target, stale=()):
     os.mkdir(aside)
     try:
         yield aside
+        names = os.listdir(aside)
+        if not overwrite:
+            _check_is_empty(target)
+        # All before the first: half of the files would be worse than none.
+        for name in names:
+            if os.path.isdir(os.path.join(target, name)):
+                raise UsageError(
+                    "--output must not hold a folder with the name of a file "
+                    f"to write. Received: {os.path.join(target, name)}. Move "
+                    "it, or choose another --output."
+                )
         os.makedirs(target, exist_ok=True)
-        if stale:
-            for name in filter(stale.fullmatch, os.listdir(target)):
-                os.remove(os.path.join(target, name))
-        for name in os.listdir(aside):
+        for name in os.listdir(target) if stale else ():
+            path = os.path.join(target, name)
+            # A folder is nothing that an earlier call has written.
+            if stale.fullmatch(name) and not os.path.isdir(path):
+                os.remove(path)
+        for name in names:
             os.replace(os.path.join(aside, name), os.path.join(target, name))
     finally:
         shutil.rmtree(aside, ignore_errors=True)

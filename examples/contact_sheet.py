@@ -64,7 +64,7 @@ def draw(path, rows, title=None):
 
     Args:
         path: String, the image file.
-        rows: List of lists of `Cell`.
+        rows: List of lists of `Cell`, or None for an empty place.
         title: String. Defaults to None.
     """
     from matplotlib.figure import Figure
@@ -81,6 +81,8 @@ def draw(path, rows, title=None):
     side = WIDTH - 2 * MARGIN
     for r, row in enumerate(rows):
         for c, cell in enumerate(row):
+            if cell is None:
+                continue
             left = c * WIDTH + MARGIN
             bottom = height - top - (r + 1) * HEIGHT + MARGIN
             axis.imshow(

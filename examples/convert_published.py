@@ -17,11 +17,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
-import numpy as np
 from absl import app, flags
-
-import simclr_keras
 
 flags.DEFINE_string("path", None, "Checkpoint or SavedModel.", required=True)
 flags.DEFINE_string("output", "encoder.keras", "Where to write the encoder.")
@@ -67,6 +63,8 @@ def save(path, model, inputs):
     Raises:
         ValueError: If the outputs differ.
     """
+    import keras
+
     folder = os.path.dirname(path)
     if folder:
         os.makedirs(folder, exist_ok=True)
@@ -81,6 +79,9 @@ def compare(path, expected, outputs):
     Raises:
         ValueError: If they differ by more than rounding.
     """
+    import keras
+    import numpy as np
+
     expected, outputs = map(keras.ops.convert_to_numpy, (expected, outputs))
     difference = np.abs(expected - outputs).max()
     print(
@@ -96,6 +97,8 @@ def compare(path, expected, outputs):
 
 def as_model(layer, features):
     """A layer on representations as a model, to be saved by itself."""
+    import keras
+
     return keras.Sequential([keras.Input((features,)), layer])
 
 
@@ -106,6 +109,11 @@ def convert():
             raise ValueError(
                 f"--{name} must end in .keras. Received: {FLAGS[name].value}."
             )
+    # Only now: it takes TensorFlow seconds to load, and --help none.
+    import numpy as np
+
+    import simclr_keras
+
     weights = simclr_keras.load_published_weights(FLAGS.path)
     encoder, head, classifier = weights
     print(f"{FLAGS.path} holds\n{describe(*weights)}")

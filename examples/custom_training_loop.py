@@ -8,10 +8,15 @@ that is trained with labels. They learn from scikit-learn's digits, in less
 than a minute on two CPU cores.
 """
 
+if __name__ == "__main__":
+    # Before the imports that take seconds, for which `--help` does not wait.
+    import command_line
+
+    command_line.Parser(__doc__).parse_args()
+
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app
 
 import simclr_keras
 
@@ -185,10 +190,8 @@ class Losses(keras.callbacks.Callback):
         self.total = total
 
 
-def main(argv):
+def main():
     """Runs the four and prints how the loss fell."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     keras.utils.set_random_seed(0)
     data = simclr_keras.data.load_digits()
     images, labels = data.train.arrays()
@@ -215,4 +218,4 @@ def knn_accuracy(encoder, data):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -14,11 +14,14 @@ import typing
 import warnings
 import zipfile
 
+import features_file
 import numpy as np
 from command_line import UsageError, check_exists, path, positive
+from loading import load_tensorflow
 
 # So many files that were left out are named, and the others counted.
 NAMED = 5
+_ENCODER = "encoder.keras"
 
 
 class Encoder(typing.NamedTuple):
@@ -28,31 +31,27 @@ class Encoder(typing.NamedTuple):
         model: Keras model or layer from images in [0, 1] to (B, F).
         image_size: Pair of integers (height, width).
         channels: Integer.
-        as_stored: Boolean, whether the images of its run kept their channels
-            and bits. Defaults to False.
+        as_stored: Boolean, whether it takes images with the channels and bits
+            that their files have. Defaults to False.
+        whole: What the encoder was found in: itself, a `SimCLRModel` or an
+            `ImageClassifier`. Defaults to None.
     """
 
     model: typing.Any
     image_size: tuple
     channels: int
     as_stored: bool = False
+    whole: typing.Any = None
 
-
-class Features(typing.NamedTuple):
-    """Representations, with the file of each.
-
-    Attributes:
-        features: float32 array (N, F).
-        paths: List of N strings.
-    """
-
-    features: np.ndarray
-    paths: list
+    @property
+    def folder_channels(self):
+        """The `channels` of `load_image_folder` for its images."""
+        return "auto" if self.as_stored else self.channels
 
 
 # --- The command line -------------------------------------------------------
-def add_encoder(parser, required=True):
-    """Adds --encoder, --image_size and --batch_size."""
+def add_encoder(parser, required=True, runs=True):
+    """Adds --encoder and --image_size, and --batch_size if it is run."""
     parser.add_argument(
         "--encoder",
         type=path,
@@ -67,12 +66,13 @@ def add_encoder(parser, required=True):
         help="side in pixels to which images are cropped and resized. "
         "Default: that of the images the encoder was made for",
     )
-    parser.add_argument(
-        "--batch_size",
-        type=positive,
-        default=64,
-        help="images at a time through the encoder",
-    )
+    if runs:
+        parser.add_argument(
+            "--batch_size",
+            type=positive,
+            default=64,
+            help="images at a time through the encoder",
+        )
 
 
 def add_images(parser, required=True):
@@ -104,25 +104,38 @@ def check_encoder(options):
     name = options.encoder
     if os.path.isdir(name):
         is_run = os.path.exists(os.path.join(name, "config.json"))
-        if is_run and not os.path.exists(os.path.join(name, "encoder.keras")):
+        if is_run and not _holds(name, _ENCODER):
             raise UsageError(
                 f"--encoder is a run without encoder.keras: {name}. It is "
                 "written at the run's end, or on Ctrl-C."
             )
-        if not is_run and not _holds(name, "encoder.keras", "saved_model.pb"):
+        if not is_run and not _holds(name, _ENCODER, "saved_model.pb"):
             raise UsageError(
                 "--encoder must be a run folder with encoder.keras, a .keras "
                 f"file or an exported SavedModel. Received the folder: {name}"
             )
         return
-    check_exists("--encoder", name, is_folder=False)
+    if not os.path.exists(name):
+        raise UsageError(
+            "--encoder must be an existing run folder, .keras file or "
+            f"exported SavedModel. Received: {name}"
+        )
     if not name.endswith(".keras"):
         raise UsageError(f"--encoder must be a .keras file. Received: {name}")
 
 
 def is_saved_model(name):
     """Whether an encoder is an exported SavedModel."""
-    return os.path.isdir(name) and not _holds(name, "encoder.keras")
+    return os.path.isdir(name) and not _holds(name, _ENCODER)
+
+
+def check_trainable(options):
+    """Raises a `UsageError` if all weights of --encoder cannot be trained."""
+    if is_saved_model(options.encoder):
+        raise UsageError(
+            "--encoder must be a run folder or a .keras file: a SavedModel is "
+            f"fine-tuned as few_labels.py does it. Received: {options.encoder}"
+        )
 
 
 def check_images(flag, folder):
@@ -168,17 +181,20 @@ def load_encoder(options):
         ValueError: If it cannot be loaded, or the size of its images is not
             known.
     """
+    load_tensorflow()
     name, shape, config = options.encoder, None, {}
     if is_saved_model(name):
         model, shape = _load_saved_model(name)
     elif os.path.isdir(name):
         if _holds(name, "config.json"):
             config = _read_json(os.path.join(name, "config.json"))
-        model = _load_keras(os.path.join(name, "encoder.keras"))
+        # Runs of before have the encoder alone.
+        found = "model.keras" if _holds(name, "model.keras") else _ENCODER
+        model = _load_keras(os.path.join(name, found))
     else:
         model = _load_keras(name)
     # A SimCLRModel and an ImageClassifier have their encoder inside.
-    model = getattr(model, "encoder", model)
+    whole, model = model, getattr(model, "encoder", model)
     shape = shape or _input_shape(model) or (None, None, None)
     height, width, channels = shape
     from_config = config.get("image_size")
@@ -195,12 +211,14 @@ def load_encoder(options):
             "--image_size must be given, since this encoder takes images of "
             f"any size: {name}"
         )
-    return Encoder(
-        model,
-        size,
-        channels or config.get("channels") or 3,
-        config.get("as_stored", False),
+    channels = channels or config.get("channels") or 3
+    # A classifier file has no configuration of a run beside it.
+    as_stored = (
+        config.get("as_stored", False)
+        or channels not in (1, 3)
+        or getattr(whole, "value_range", (0, 1))[1] > 255
     )
+    return Encoder(model, size, channels, as_stored, whole)
 
 
 def load_classifier(options):
@@ -280,7 +298,7 @@ def load_images(folder, encoder, labels=None):
             folder,
             encoder.image_size,
             labels=labels,
-            channels="auto" if encoder.as_stored else encoder.channels,
+            channels=encoder.folder_channels,
             on_error="skip",
             in_memory=False,
         )
@@ -288,7 +306,8 @@ def load_images(folder, encoder, labels=None):
         # What was left out is told below, with the reasons.
         if "reached in several ways" in str(warning.message):
             print(warning.message)
-    _tell(data.train.num_images, _reasons(folder, data.skipped))
+    kind = data.train.image_shape[-1], data.train.dtype
+    _tell(data.train.num_images, _reasons(folder, data.skipped, kind))
     return data
 
 
@@ -301,14 +320,18 @@ def load_files(paths, encoder):
     """
     import tensorflow as tf
 
-    from simclr_keras.data.image_folder import FileImageSet
+    from simclr_keras.data.image_folder import FileImageSet, kind_of_images
 
-    files = FileImageSet(paths, None, encoder.image_size, encoder.channels)
+    kind = encoder.channels, "uint8"
+    if encoder.as_stored:
+        kind = kind_of_images(paths)
+    channels, dtype = kind
+    files = FileImageSet(paths, None, encoder.image_size, channels, dtype=dtype)
     readable = tf.data.Dataset.range(len(paths)).map(
         lambda index: files.try_load(index)[0], tf.data.AUTOTUNE
     )
     is_valid = np.array(list(readable.as_numpy_iterator()))
-    left_out = {p: _reason(p) for p, ok in zip(paths, is_valid) if not ok}
+    left_out = {p: _reason(p, kind) for p, ok in zip(paths, is_valid) if not ok}
     if len(left_out) == len(paths):
         name, reason = next(iter(left_out.items()))
         raise ValueError(
@@ -327,7 +350,7 @@ def _tell(count, left_out):
         print(f"    and {len(left_out) - NAMED:,} more")
 
 
-def _reasons(folder, skipped):
+def _reasons(folder, skipped, kind):
     """Dictionary from the files that were left out to the reasons."""
     from simclr_keras.data.image_files import find_images
     from simclr_keras.data.image_folder import MAX_BYTES
@@ -337,19 +360,25 @@ def _reasons(folder, skipped):
     unusable = find_images(folder, MAX_BYTES).unreadable
     # Of each that is named only: each is read once more.
     return {
-        name: unusable.get(name) or (_reason(name) if k < NAMED else "")
+        name: unusable.get(name) or (_reason(name, kind) if k < NAMED else "")
         for k, name in enumerate(skipped)
     }
 
 
-def _reason(name):
-    """What the library says about a file that it cannot read."""
+def _reason(name, kind):
+    """What the library says about a file that it cannot read.
+
+    Args:
+        name: String.
+        kind: Pair of an integer and a string, channels and dtype.
+    """
     import tensorflow as tf
 
     from simclr_keras.data.image_folder import FileImageSet
 
     try:
-        next(iter(FileImageSet([name], None, (8, 8), 3).batches(1)))
+        files = FileImageSet([name], None, (8, 8), kind[0], dtype=kind[1])
+        next(iter(files.batches(1)))
     except tf.errors.OpError as error:
         found = re.search(
             r"Cannot read the image file .*?: (.*?) Fix or", error.message
@@ -391,42 +420,34 @@ def progress():
 
 def find_features(options):
     """The `Features` that the command line asks for: read, or extracted."""
+    load_tensorflow()
     if options.features:
-        return read_features(options.features)
-    encoder = load_encoder(options)
-    images = load_images(options.images, encoder).train
-    features = extract(encoder, images, options.batch_size)
-    return Features(features, images.paths.tolist())
-
-
-def read_features(name):
-    """The `Features` in an .npz file of `features.py`."""
-    try:
-        with np.load(name, allow_pickle=False) as file:
-            features, paths = file["features"], file["paths"].tolist()
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
+        found = features_file.read(options.features)
+        source = f"--features={options.features}"
+    else:
+        encoder = load_encoder(options)
+        images = load_images(options.images, encoder).train
+        features = extract(encoder, images, options.batch_size)
+        found = features_file.Features(features, images.paths.tolist())
+        source = f"--encoder={options.encoder}"
+    is_finite = np.isfinite(found.features).all(axis=1)
+    if not is_finite.all():
         raise ValueError(
-            f"--features must be an .npz file of features.py. {name} is none: "
-            f"{e}"
-        ) from None
-    if features.ndim != 2 or len(features) != len(paths):
-        raise ValueError(
-            f"--features must hold a row for each path. Received: shape "
-            f"{features.shape} and {len(paths)} paths in {name}"
+            f"{source} must give finite features. Received: NaN or inf for "
+            f"{np.count_nonzero(~is_finite):,} of {len(is_finite):,} images, "
+            f"such as {found.paths[int(np.argmin(is_finite))]}"
         )
-    missing = sum(not os.path.exists(p) for p in paths)
-    if missing:
-        print(
-            f"{missing:,} of {len(paths):,} images are not where {name} says "
-            "and are drawn gray: start this where features.py was started."
-        )
-    return Features(features, paths)
+    return found
 
 
 def unit_length(features):
     """Features of length 1; a row of zeros stays one."""
+    features = np.asarray(features, "float64")
+    # Squares of numbers that are huge or tiny would be infinite or 0.
+    largest = np.abs(features).max(axis=1, keepdims=True, initial=0)
+    features = features / np.where(largest > 0, largest, 1)
     length = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(length > 0, length, 1)
+    return (features / np.where(length > 0, length, 1)).astype("float32")
 
 
 def printable(name):

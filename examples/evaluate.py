@@ -1,11 +1,13 @@
-"""What the encoder of a run is worth on the run's own labelled images.
+r"""What an encoder is worth on labelled images, as the papers measure it.
 
-    python examples/evaluate.py --run_dir=runs/cifar10
+    python examples/evaluate.py --encoder=runs/cifar10
+    python examples/evaluate.py --encoder=model.keras --images=labelled \
+        --output=worth
 
-Takes a finished run of `pretrain.py` whose data has labels and held-out
-images, and measures, as the papers do:
+A run of `pretrain.py` is measured on its own images, unless others are given.
+The protocols:
 
-    knn               nearest neighbours, k 200 and temperature 0.1
+    knn               nearest neighbours, temperature 0.1
     linear            a logistic regression on frozen features, by L-BFGS
     linear_on_images  a linear classifier on augmented images, by SGD, for
                       90 epochs through the frozen encoder
@@ -16,27 +18,21 @@ Prints a table and writes it with the numbers behind it: results.json, per
 class classes.csv, confusion.png of the linear classifier, and map.png.
 """
 
-import argparse
-import csv
-import json
 import os
 import time
 
 import command_line
+import encoder_and_images
+import labelled_data
 
 PROTOCOLS = ("knn", "linear", "linear_on_images", "fine_tune")
 
 
-def parse_arguments(arguments=None):
+def make_parser():
     """The command line."""
     parser = command_line.Parser(__doc__)
-    parser.add_argument(
-        "--run_dir",
-        type=command_line.path,
-        required=True,
-        metavar="FOLDER",
-        help="run folder of pretrain.py, with config.json and encoder.keras",
-    )
+    encoder_and_images.add_encoder(parser)
+    labelled_data.add_labelled_data(parser, required=False)
     parser.add_argument(
         "--protocols",
         nargs="+",
@@ -45,9 +41,16 @@ def parse_arguments(arguments=None):
         help="what to measure",
     )
     parser.add_argument(
+        "--k",
+        type=command_line.positive,
+        metavar="N",
+        help="neighbours that vote. Default: the root of the number of "
+        "images, at most 200",
+    )
+    parser.add_argument(
         "--fractions",
         nargs="+",
-        type=_fraction,
+        type=command_line.fraction,
         default=[0.01, 0.1],
         metavar="FRACTION",
         help="of the labels, for fine_tune; the same of each class",
@@ -83,47 +86,41 @@ def parse_arguments(arguments=None):
         metavar="RATE",
         help="learning rate of fine_tune, for 256 images",
     )
-    parser.add_argument(
-        "--data_dir",
-        type=command_line.path,
-        metavar="FOLDER",
-        help="where TFDS finds its data sets, if not where the run did",
-    )
     parser.add_argument("--seed", type=int, default=0, help="of all draws")
     parser.add_argument(
         "--output",
         type=command_line.path,
         metavar="FOLDER",
-        help="where to write; RUN_DIR/evaluation by default",
+        help="where to write. Default: evaluation, in the folder of a run",
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
         help="replace what an earlier call has written there",
     )
-    options = parser.parse_args(arguments)
-    with command_line.one_line_errors(parser):
-        _check(options)
-    return parser, options
+    return parser
 
 
-def _fraction(text):
-    """A part of the labels, in (0, 1]."""
-    try:
-        if 0 < float(text) <= 1:
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"must lie in (0, 1]. Received: {text}")
-
-
-def _check(options):
-    for name in ("config.json", "encoder.keras"):
-        if not os.path.isfile(os.path.join(options.run_dir, name)):
-            raise command_line.UsageError(
-                "--run_dir must be the folder of a finished run of "
-                f"pretrain.py. Received: {options.run_dir}, which has no {name}"
-            )
+def check(options):
+    """Raises a `UsageError` for what can be told without TensorFlow."""
+    encoder_and_images.check_encoder(options)
+    is_run = os.path.isfile(os.path.join(options.encoder, "config.json"))
+    has_data = options.images or options.dataset or options.arrays
+    if not has_data and not is_run:
+        raise command_line.UsageError(
+            "--images, --dataset or --arrays must say what to measure on, "
+            "where --encoder is no run of pretrain.py. Received: "
+            f"{options.encoder}"
+        )
+    # A run knows its data set, but not where it lies by now.
+    labelled_data.check_labelled_data(options, has_dataset=not has_data)
+    if options.output is None and not is_run:
+        raise command_line.UsageError("--output must say where to write.")
+    options.output = options.output or os.path.join(
+        options.encoder, "evaluation"
+    )
+    if "fine_tune" in options.protocols:
+        encoder_and_images.check_trainable(options)
     if options.fine_tune_epochs is None:
         options.fine_tune_epochs = [None] * len(options.fractions)
     if len(options.fine_tune_epochs) != len(options.fractions):
@@ -131,157 +128,172 @@ def _check(options):
             "--fine_tune_epochs must have a number for each of --fractions. "
             f"Received: {options.fine_tune_epochs} for {options.fractions}"
         )
-    if options.output is None:
-        options.output = os.path.join(options.run_dir, "evaluation")
-    command_line.check_output_folder(options)
+    command_line.check_output_folder(options, options.images)
 
 
-class Run:
-    """The data of a run, and its network with and without its training."""
-
-    def __init__(self, options):
-        import keras
-        import pretrain
-        from run_folder import RunFolder
-
-        folder = RunFolder(options.run_dir, resume=True)
-        config = folder.read_config()
-        if options.data_dir is not None:
-            config["data_dir"] = options.data_dir
-        data = pretrain.load_data(config)
-        if not data.train.has_labels or data.test is None:
-            raise ValueError(
-                "The run's data must have labels and held-out images. "
-                f"Received: {data.name}."
-            )
-        self.data, self.seed = data, options.seed
-        self.model = pretrain.build_model(config, data, epochs=1)
-        self.weights = {
-            "from scratch": self.model.encoder.get_weights(),
-            "pretrained": keras.saving.load_model(
-                folder.file("encoder.keras")
-            ).get_weights(),
-        }
-        self.train, self.test = data.train.arrays(), data.test.arrays()
-
-    def model_of(self, name):
-        """The model with the weights of that name, until the next call."""
-        self.model.encoder.set_weights(self.weights[name])
-        return self.model
-
-    def subset(self, fraction):
-        """That part of the labels, as many of each class, as a pair."""
-        from simclr_keras import evaluation
-
-        images, labels = self.train
-        count = round(fraction * len(labels) / self.data.num_classes)
-        index = evaluation.class_balanced_subset(
-            labels, max(count, 1), self.seed
+def load_data(options, encoder):
+    """The `LabelledData` to measure on: what is given, or the run's own."""
+    if options.images or options.dataset or options.arrays:
+        return labelled_data.load_labelled_data(
+            options, encoder.image_size, encoder.folder_channels
         )
-        return images[index], labels[index]
+    import pretraining
+    from run_folder import RunFolder
+
+    config = RunFolder(options.encoder, resume=True).read_config()
+    if options.data_dir is not None:
+        config["data_dir"] = options.data_dir
+    return labelled_data.of_image_data(pretraining.load_data(config))
 
 
-def measure(run, options, folder):
+def features_of(encoder, images, data, options):
+    """Representations (N, F) of images of the data's range."""
+    import simclr_keras
+
+    whole = simclr_keras.SimCLRModel(
+        encoder.model,
+        simclr_keras.ProjectionHead(kind="none"),
+        value_range=data.value_range,
+    )
+    # A run's images are larger than its views, and data sets of any size.
+    whole.evaluation_preprocessing = (
+        simclr_keras.augmentation.CenterCropAndResize(
+            *encoder.image_size,
+            only_other_sizes=True,
+            value_range=data.value_range,
+        )
+    )
+    return simclr_keras.evaluation.extract_features(
+        whole, images, batch_size=options.batch_size
+    )
+
+
+def measure(encoder, data, options, folder):
     """Pairs of a line of the table and its accuracy, one after the other."""
+    from recipes import count_neighbors
+
     from simclr_keras import evaluation
 
-    model = run.model_of("pretrained")
+    model, (images, labels) = encoder.model, data.train
     if {"knn", "linear"} & set(options.protocols):
         train, test = (
-            evaluation.extract_features(model, part)
-            for part in (run.data.train, run.data.test)
+            features_of(encoder, part, data, options)
+            for part in (images, data.test[0])
         )
-        sets = train, run.train[1], test, run.test[1]
+        sets = train, labels, test, data.test[1]
     if "knn" in options.protocols:
-        k = min(200, len(train))
+        k = count_neighbors({"knn_k": options.k}, len(train))
         yield f"knn, k {k}", evaluation.knn_accuracy(*sets, k=k)
+        if len(data.class_names) > 5:
+            accuracy = evaluation.knn_accuracy(*sets, k=k, top=5)
+            yield f"knn, k {k}, among the first 5", accuracy
     if "linear" in options.protocols:
         result = evaluation.linear_evaluation(*sets)
-        draw(run, test, result.predicted, folder)
+        draw(data, test, result.predicted, folder)
         yield f"linear, L-BFGS, l2 {result.l2:.2g}", result.accuracy
     if "linear_on_images" in options.protocols:
         result = evaluation.linear_evaluation_on_images(
             model,
-            run.train,
-            run.test,
+            data.train,
+            data.test,
             epochs=options.linear_epochs,
             learning_rates=options.learning_rates,
-            seed=run.seed,
+            value_range=data.value_range,
+            seed=options.seed,
             verbose=2,
         )
         rate = f"{result.learning_rate:g}"
         yield f"linear, SGD on images, rate {rate}", result.accuracy
     if "fine_tune" in options.protocols:
-        for fraction, epochs in zip(
-            options.fractions, options.fine_tune_epochs
-        ):
-            for name in run.weights:
-                tuned = evaluation.fine_tune(
-                    run.model_of(name),
-                    run.subset(fraction),
-                    run.test,
-                    epochs=epochs,
-                    learning_rate=options.fine_tune_rate,
-                    seed=run.seed,
-                )
-                yield f"{fraction:.0%} of the labels, {name}", tuned.accuracy
+        yield from measure_fine_tuned(model, data, options)
 
 
-def draw(run, test_features, predicted, folder):
+def measure_fine_tuned(model, data, options):
+    """As `measure`, for a few labels, beside the same network untrained."""
+    from fine_tune import from_scratch
+
+    from simclr_keras import evaluation
+
+    images, labels = data.train
+    networks = {
+        "from scratch": from_scratch(model, options.seed),
+        "pretrained": model,
+    }
+    for fraction, epochs in zip(options.fractions, options.fine_tune_epochs):
+        count = round(fraction * len(labels) / len(data.class_names))
+        index = evaluation.class_balanced_subset(
+            labels, max(count, 1), options.seed
+        )
+        for name, network in networks.items():
+            tuned = evaluation.fine_tune(
+                network,
+                (images[index], labels[index]),
+                data.test,
+                epochs=epochs,
+                learning_rate=options.fine_tune_rate,
+                value_range=data.value_range,
+                seed=options.seed,
+            )
+            yield f"{fraction:.0%} of the labels, {name}", tuned.accuracy
+
+
+def draw(data, test_features, predicted, folder):
     """The pictures, and the accuracy of each class."""
+    import numpy as np
+
     from simclr_keras import plots
 
-    labels, names = run.test[1], run.data.class_names
+    # Labels are numbers of any kind; names are in their order.
+    classes = np.unique(data.train[1])
+    labels, predicted = (
+        np.searchsorted(classes, each) for each in (data.test[1], predicted)
+    )
+    names = data.class_names
     plots.plot_confusion(
         labels, predicted, names, os.path.join(folder, "confusion.png")
     )
     plots.plot_representations(
-        test_features,
-        labels,
-        names,
-        run.data.name,
-        os.path.join(folder, "map.png"),
+        test_features, labels, names, data.name, os.path.join(folder, "map.png")
     )
-    path = os.path.join(folder, "classes.csv")
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", "images", "accuracy"])
-        for k, name in enumerate(names):
-            is_right = predicted[labels == k] == k
-            share = is_right.mean() if len(is_right) else ""
-            writer.writerow([name, len(is_right), share])
+    labelled_data.write_classes(
+        os.path.join(folder, "classes.csv"), labels, predicted, names
+    )
 
 
 def main(arguments=None):
     """Measures one protocol after the other; each is printed as it is known."""
-    parser, options = parse_arguments(arguments)
-    with (
-        command_line.one_line_errors(parser),
-        command_line.folder_aside(options.output) as folder,
-    ):
-        run = Run(options)
-        found, started = [], time.monotonic()
-        for name, accuracy in measure(run, options, folder):
-            seconds = round(time.monotonic() - started, 1)
-            started = time.monotonic()
-            found.append(
-                {"what": name, "accuracy": accuracy, "seconds": seconds}
-            )
-            print(f"{name:40}{100 * accuracy:6.1f} %{seconds:9.1f} s")
-        import report
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    with command_line.one_line_errors(parser):
+        check(options)
+        encoder = encoder_and_images.load_encoder(options)
+        data = load_data(options, encoder)
+        print(
+            f"{data.name}: {len(data.train[1]):,} images to train on, "
+            f"{len(data.test[1]):,} held out, {len(data.class_names):,} classes"
+        )
+        with command_line.folder_aside(
+            options.output, options.overwrite
+        ) as folder:
+            found, started = [], time.monotonic()
+            for name, accuracy in measure(encoder, data, options, folder):
+                seconds = round(time.monotonic() - started, 1)
+                started = time.monotonic()
+                found.append(
+                    {"what": name, "accuracy": accuracy, "seconds": seconds}
+                )
+                print(f"{name:40}{100 * accuracy:6.1f} %{seconds:9.1f} s")
+            import report
 
-        results = {
-            "data": run.data.name,
-            "num_train_images": run.data.train.num_images,
-            "num_test_images": run.data.test.num_images,
-            "arguments": vars(options),
-            "accuracy": found,
-            **report.describe_environment(),
-        }
-        path = os.path.join(folder, "results.json")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=2)
-            file.write("\n")
+            results = {
+                "data": data.name,
+                "num_train_images": len(data.train[1]),
+                "num_test_images": len(data.test[1]),
+                "arguments": vars(options),
+                "accuracy": found,
+                **report.describe_environment(),
+            }
+            command_line.write_results(folder, results)
     print(f"The results are in {options.output}")
 
 

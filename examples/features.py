@@ -51,8 +51,15 @@ def check(options):
     encoder_and_images.check_images("--images", options.images)
 
 
-def write(name, found):
-    """Writes `Features`, in the format that the file's ending says."""
+def write(name, found, overwrite=True):
+    """Writes `Features`, in the format that the file's ending says.
+
+    Args:
+        name: String, the file.
+        found: `Features`.
+        overwrite: Boolean, whether a file that is there may be replaced.
+            Defaults to True.
+    """
     suffix = os.path.splitext(name)[1]
     from simclr_keras.write_aside import write_aside
 
@@ -63,6 +70,8 @@ def write(name, found):
             _write_csv(aside, found)
         else:
             _write_parquet(aside, found)
+        # Another call may have written it since this one began.
+        command_line.check_is_free(name, overwrite)
 
 
 def _columns(found):
@@ -94,8 +103,9 @@ def main(arguments=None):
     options.features = None
     with command_line.one_line_errors(parser):
         check(options)
-        found = encoder_and_images.find_features(options)
-        write(options.output, found)
+        with command_line.said_of("--images"):
+            found = encoder_and_images.find_features(options)
+        write(options.output, found, options.overwrite)
         print(
             f"{len(found.paths):,} images, {found.features.shape[1]:,} "
             f"features each: {options.output}"

@@ -20,10 +20,6 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-import tensorflow_hub as hub
-
-# TensorFlow Hub's layer is one of Keras 2, which is called tf_keras now.
-import tf_keras as keras
 
 BATCH_SIZE = 20
 LEARNING_RATE = 0.01
@@ -33,6 +29,12 @@ SEED = 0
 
 def train_classifier(path, images, labels):
     """Trains an encoder with a linear layer on top."""
+    # Only now: it takes TensorFlow seconds to load, and --help none.
+    import tensorflow_hub as hub
+
+    # TensorFlow Hub's layer is one of Keras 2, which is called tf_keras now.
+    import tf_keras as keras
+
     keras.utils.set_random_seed(SEED)
     model = keras.Sequential(
         [

@@ -18,29 +18,11 @@ def layout(features, method, seed):
         method: "pca" or "tsne".
         seed: Integer.
     """
-    import threadpoolctl  # scikit-learn depends on it
-    from sklearn.decomposition import PCA
-
-    from simclr_keras.plots import MIN_POINTS_FOR_TSNE
+    from simclr_keras.points_in_plane import points_in_plane
 
     if len(features) < 2:
         return np.full((len(features), 2), 0.5), "PCA"
-    count = min(50 if method == "tsne" else 2, *features.shape)
-    points = PCA(count, random_state=seed).fit_transform(features)
-    name = "PCA"
-    if method == "tsne" and len(points) >= MIN_POINTS_FOR_TSNE:
-        from sklearn.manifold import TSNE
-
-        name = "t-SNE"
-        tsne = TSNE(
-            perplexity=min(30, (len(points) - 1) / 3),
-            init="pca" if count > 1 else "random",
-            random_state=seed,
-        )
-        # On a busy machine its threads mostly wait for each other.
-        with threadpoolctl.threadpool_limits(1):
-            points = tsne.fit_transform(points)
-    points = np.pad(points[:, :2], ((0, 0), (0, max(0, 2 - points.shape[1]))))
+    points, name = points_in_plane(features, method, seed)
     points = points - points.min(axis=0)
     extent = points.max(axis=0)
     # Each axis fills the map: what counts is what lies near what.

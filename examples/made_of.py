@@ -4,6 +4,8 @@ A run that is resumed on other images, by another version or with an edited
 configuration is another run, and nothing in its results would show it.
 """
 
+import re
+
 import recipes
 from report import describe_environment
 
@@ -63,10 +65,16 @@ def _compare(before, now, place):
             yield from _compare(
                 before.get(key), now.get(key), f"{place}.{key}".lstrip(".")
             )
+    elif before != now and _is_digest(before) and _is_digest(now):
+        yield f"{place}: others than when it began, by names, sizes or contents"
     elif before != now:
         yield f"{place}: {_short(before)} when it began, {_short(now)} now"
 
 
+def _is_digest(value):
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{32,}", value)
+
+
 def _short(value):
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 60 else f"{text[:50]} ... {text[-6:]}"

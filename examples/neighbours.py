@@ -11,6 +11,7 @@ Writes into --output:
                     images to each query, or to every image without --query
     neighbours.png  a row for each of up to 12 queries: itself, then those
     duplicates.csv  with --duplicates: first, second, similarity; each pair once
+    duplicates.png  the most similar ones of these pairs, side by side
 
 An image is not its own neighbour.
 """
@@ -25,11 +26,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import command_line
 import contact_sheet
 import encoder_and_images
+import features_file
 import numpy as np
 from command_line import UsageError
 from encoder_and_images import printable
 
 ROWS, COLUMNS = 12, 12  # of the sheet, at most
+PAIRS_DOWN, PAIRS_ACROSS = 12, 3  # of the sheet of duplicates, at most
 MAX_PAIRS = 100_000  # of duplicates; the most similar ones
 BLOCK = 4_000_000  # similarities that are held at a time
 # Copies of one image may differ in the last digits of float32.
@@ -71,7 +74,8 @@ def make_parser():
         "--duplicates",
         type=similarity,
         metavar="SIMILARITY",
-        help="also list pairs at least so similar, such as 0.98. Default: none",
+        help="also list and draw pairs at least so similar, such as 0.98. "
+        "Default: none",
     )
     command_line.add_output(parser, "folder to write")
     return parser
@@ -80,6 +84,8 @@ def make_parser():
 def check(options):
     """Raises a `UsageError` for what can be known before anything is loaded."""
     encoder_and_images.check_source(options, takes_both=bool(options.query))
+    if options.features:
+        features_file.check(options.features)
     command_line.check_output_folder(options, options.images)
     for name in options.query or ():
         command_line.check_exists("--query", name, is_folder=False)
@@ -212,20 +218,72 @@ def draw(name, names, nearest, paths):
     )
 
 
+def draw_duplicates(name, values, first, second, paths):
+    """The sheet of the most similar pairs.
+
+    Args:
+        name: String, the image file.
+        values: Float array (P,), similarities, the highest first.
+        first, second: Integer arrays (P,), rows.
+        paths: List of N strings.
+    """
+    count = min(len(values), PAIRS_DOWN * PAIRS_ACROSS)
+    pairs = np.stack([first, second], axis=1)[:count]
+    # An image may be in several pairs.
+    shown = np.unique(pairs)
+    files = [paths[k] for k in shown]
+    images = dict(zip(shown, contact_sheet.thumbnails(files, 128)))
+    cells = [
+        [
+            contact_sheet.Cell(
+                images[k], f"{value:.4f}\n{contact_sheet.short(paths[k])}"
+            )
+            for k in pair
+        ]
+        for value, pair in zip(values, pairs)
+    ]
+    rows = []
+    for start in range(0, count, PAIRS_ACROSS):
+        row = []
+        for pair in cells[start : start + PAIRS_ACROSS]:
+            # A gap tells where a pair ends.
+            row += [None, *pair] if row else pair
+        rows.append(row)
+    title = f"Duplicates: {count:,} pairs"
+    if count < len(values):
+        title = f"Duplicates: the {count:,} most similar pairs"
+    contact_sheet.draw(name, rows, title)
+
+
+def check_can_compare(options, found):
+    """Raises a `ValueError` if there is nothing to compare an image with."""
+    if len(found.paths) < 2 and not options.query:
+        flag = "--features" if options.features else "--images"
+        raise ValueError(
+            f"{flag} must have at least two readable images, to compare each "
+            "with the others; with --query one is enough. Received one: "
+            f"{found.paths[0]}"
+        )
+
+
 def main(arguments=None):
     """Searches, writes and draws."""
     parser = make_parser()
     options = parser.parse_args(arguments)
     with command_line.one_line_errors(parser):
         check(options)
-        found = encoder_and_images.find_features(options)
+        with command_line.said_of("--images"):
+            found = encoder_and_images.find_features(options)
+        check_can_compare(options, found)
         queries, names = None, found.paths
         rows = np.arange(len(names))
         if options.query:
             queries, names, rows = find_queries(options, found)
         nearest = find_neighbours(found, queries, rows, options.k)
         with command_line.folder_aside(
-            options.output, re.compile(r"duplicates\.csv")
+            options.output,
+            options.overwrite,
+            re.compile(r"duplicates\.(csv|png)"),
         ) as folder:
             write_csv(
                 os.path.join(folder, "neighbours.csv"),
@@ -253,7 +311,7 @@ def main(arguments=None):
 
 
 def write_duplicates(folder, found, threshold):
-    """Writes `duplicates.csv`, and says how many there are."""
+    """Writes and draws the duplicates, and says how many there are."""
     values, first, second, total = find_duplicates(found.features, threshold)
     write_csv(
         os.path.join(folder, "duplicates.csv"),
@@ -263,6 +321,14 @@ def write_duplicates(folder, found, threshold):
             for s, i, j in zip(values, first, second)
         ),
     )
+    if len(values):
+        draw_duplicates(
+            os.path.join(folder, "duplicates.png"),
+            values,
+            first,
+            second,
+            found.paths,
+        )
     print(f"{total:,} pairs of a similarity of {threshold:g} or more.")
     if total > len(values):
         print(

@@ -2,8 +2,7 @@ r"""Pretrains an encoder with SimCLR and evaluates its representations.
 
     python examples/pretrain.py                                # digits, minutes
     python examples/pretrain.py --recipe=cifar10 --data_dir=...
-    python examples/pretrain.py --recipe=cifar10 --image_folder=photos \
-        --image_size=64 --run_dir=runs/photos
+    python examples/pretrain.py --recipe=small --image_folder=photos
     python examples/pretrain.py --run_dir=runs/photos --resume
     python examples/pretrain.py --recipe=imagenet --strategy=mirrored
 
@@ -24,25 +23,24 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # twice as long.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-import keras
-import made_of
+import loading
 import recipes
-import report
 from absl import app, flags, logging
-from run_folder import (
-    ResumeParser,
-    RunFolder,
-    in_words,
-    stops_with_advice,
-)
-from strategies import STRATEGIES, Workers, local_copy
 
-import simclr_keras
-from simclr_keras import callbacks, plots
 
-# --- Flags ------------------------------------------------------------------
+class ResumeParser(flags.BooleanParser):
+    """Of a flag that is a boolean or "force"."""
+
+    def parse(self, argument):
+        return argument if argument == "force" else super().parse(argument)
+
+
 flags.DEFINE_enum(
-    "recipe", "digits", list(recipes.RECIPES), "Where the values come from."
+    "recipe",
+    None,
+    list(recipes.RECIPES),
+    "Where the values come from. Default: digits, or small for an "
+    "--image_folder.",
 )
 flags.DEFINE_string(
     "run_dir",
@@ -50,7 +48,9 @@ flags.DEFINE_string(
     "Run folder. Default: runs/<recipe>, or runs/<name of --image_folder>.",
 )
 flags.DEFINE_boolean(
-    "print_config", False, "Print the configuration, and do nothing."
+    "print_config",
+    False,
+    "Print the configuration, with --resume that of the run, and do nothing.",
 )
 flags.DEFINE_flag(
     flags.Flag(
@@ -66,7 +66,7 @@ flags.DEFINE_flag(
 flags.DEFINE_enum(
     "strategy",
     "none",
-    STRATEGIES,
+    ["none", "mirrored", "multi_worker", "tpu"],
     "Where to train: one device, all GPUs of this machine, those of several "
     "machines (each needs TF_CONFIG and sees the run folder), or a TPU.",
 )
@@ -75,323 +75,8 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("tpu", "", "With --strategy=tpu: its name, or local.")
 recipes.define_flags()
+flags.adopt_module_key_flags(recipes)  # --help shows them, too
 FLAGS = flags.FLAGS
-
-
-# --- The pieces -------------------------------------------------------------
-def load_data(config):
-    """Images to train on, and held-out ones."""
-    size = config["source_size"]
-    # What is cropped while it is decoded is decoded in every epoch.
-    in_memory = False if crops_while_decoding(config) else None
-    if config["cache_dir"] and in_memory is False:
-        raise ValueError(
-            "--cache_dir holds images of --source_size, and "
-            "--crop_while_decoding cuts views out of whole ones. Received "
-            "both: pass --nocrop_while_decoding, or leave out --cache_dir."
-        )
-    if config["image_folder"]:
-        path, test_path = config["image_folder"], config["test_folder"]
-        # Without classes there is no accuracy to hold images out for.
-        has_classes = config["labels"] and any(
-            os.path.isdir(os.path.join(path, name))
-            for name in (os.listdir(path) if os.path.isdir(path) else [])
-        )
-        holds_out = has_classes and not test_path
-        return simclr_keras.data.load_image_folder(
-            path,
-            # Larger than the views, so that crops have detail.
-            size or round(config["image_size"] * 8 / 7),
-            test_path=test_path,
-            test_fraction=config["test_fraction"] if holds_out else 0.0,
-            seed=0,
-            labels="inferred" if config["labels"] else None,
-            channels="auto" if config["as_stored"] else config["channels"],
-            on_error="skip" if config["skip_unreadable"] else "raise",
-            in_memory=in_memory,
-            cache_dir=config["cache_dir"],
-            max_pixels=config["max_pixels"],
-            max_bytes=config["max_bytes"],
-        )
-    if config["dataset"] == "digits":
-        for flag in ("crop_while_decoding", "cache_dir"):
-            if config[flag]:
-                raise ValueError(
-                    f"--{flag} needs photos, of --image_folder or of a "
-                    "--dataset of TFDS. Received: --dataset=digits, which is "
-                    "in memory."
-                )
-        return simclr_keras.data.load_digits(config["test_fraction"])
-    return simclr_keras.data.load_tfds(
-        config["dataset"],
-        config["data_dir"],
-        train_split=config["train_split"],
-        test_split=config["test_split"] or None,
-        image_size=size,
-        label_key="label" if config["labels"] else None,
-        in_memory=in_memory,
-        cache_dir=config["cache_dir"],
-    )
-
-
-def crops_while_decoding(config):
-    """Whether views are cut out of whole images while these are decoded."""
-    return config["crop_while_decoding"]
-
-
-def build_model(config, data, epochs):
-    """The compiled model, with initial weights that follow from the seed."""
-    keras.utils.set_random_seed(config["seed"])
-    size, channels = config["image_size"], data.image_shape[-1]
-    model = simclr_keras.SimCLRModel(
-        encoder=simclr_keras.encoders.ResNet(
-            config["depth"],
-            width_multiplier=config["width_multiplier"],
-            sk_ratio=config["sk_ratio"],
-            se_ratio=config["se_ratio"],
-            stem=config["stem"],
-            input_shape=(size, size, channels),
-        ),
-        projection_head=simclr_keras.ProjectionHead(
-            config["head_dim"], num_layers=config["head_layers"]
-        ),
-        augmentation=simclr_keras.SimCLRAugmentation(
-            size,
-            size,
-            strength=config["strength"],
-            blur=config["blur"],
-            flip=config["flip"],
-            area_range=(config["min_area"], 1.0),
-            value_range=data.value_range,
-            seed=config["seed"],
-        ),
-        num_classes=data.num_classes if uses_probe(config, data) else None,
-    )
-    model.compile(
-        optimizer=build_optimizer(config, data, epochs),
-        loss=simclr_keras.NTXentLoss(config["temperature"]),
-        micro_batch_size=config["micro_batch_size"],
-    )
-    return model
-
-
-def build_optimizer(config, data, epochs):
-    """The optimizer, with warm-up and cosine decay over the whole run."""
-    steps_per_epoch = data.train.steps_per_epoch(config["batch_size"])
-    peak, scaling = config["learning_rate"], config["learning_rate_scaling"]
-    if scaling != "none":
-        peak = simclr_keras.scaled_learning_rate(
-            peak, config["batch_size"], scaling
-        )
-    warmup_epochs = min(config["warmup_epochs"], epochs)
-    schedule = simclr_keras.WarmupCosineDecay(
-        peak,
-        total_steps=epochs * steps_per_epoch,
-        warmup_steps=int(warmup_epochs * steps_per_epoch),
-    )
-    momentum, decay = config["momentum"], config["weight_decay"]
-    if config["optimizer"] == "lars":
-        return simclr_keras.LARS(schedule, momentum, weight_decay=decay)
-    if config["optimizer"] == "sgd":
-        optimizer = keras.optimizers.SGD(schedule, momentum, weight_decay=decay)
-    elif config["optimizer"] == "adamw":
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=decay)
-    else:
-        raise ValueError(
-            '--optimizer must be one of "lars", "sgd" or "adamw". Received: '
-            f"{config['optimizer']!r}."
-        )
-    # Biases and batch normalisation; LARS leaves them out by itself.
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-    return optimizer
-
-
-def uses_probe(config, data):
-    """Whether a linear probe is trained beside the encoder."""
-    return config["probe"] and data.train.has_labels
-
-
-def plot_views(path, model, data):
-    """Draws positive pairs, without using up draws of the training."""
-    images = next(iter(report.EvaluationImages(data.train, limit=8).batches()))
-    augmentation = type(model.augmentation).from_config(
-        model.augmentation.get_config()
-    )
-    views = [augmentation(images, training=True) for _ in range(2)]
-    plots.plot_views(images, views, data.value_range, path)
-
-
-def build_dataset(model, config, data, initial_epoch, initial_step):
-    """The batches of a run, of which each worker decodes its share."""
-
-    def build(input_context):
-        dataset = simclr_keras.data.training_dataset(
-            data.train,
-            config["batch_size"],
-            seed=config["seed"],
-            initial_epoch=initial_epoch,
-            initial_step=initial_step,
-            with_labels=uses_probe(config, data),
-            crop=model.augmentation if crops_while_decoding(config) else None,
-            input_context=input_context,
-        )
-        # Without end, so that no epoch waits for its first batch.
-        return dataset.repeat()
-
-    return model.distribute_strategy.distribute_datasets_from_function(build)
-
-
-def train(model, config, data, folder, epochs, is_chief=True):
-    """Trains from the last checkpoint to the end of the run.
-
-    Returns:
-        The history of the whole run, by column of `history.csv`.
-    """
-    checkpoints = callbacks.Checkpoints(
-        folder.file("checkpoints"),
-        every_minutes=config["checkpoint_minutes"],
-    )
-    history = callbacks.HistoryCSV(folder.file("history.csv"))
-    done = checkpoints.restore(model)
-    if (done or checkpoints.step) and is_chief:
-        print(f"Resuming after {in_words(done, checkpoints.step, epochs)}.")
-    if done >= epochs:
-        return history.history
-    shown = ("loss", "contrastive_accuracy", "probe_accuracy")
-    tensorboard = keras.callbacks.TensorBoard(
-        folder.file("tensorboard"), write_graph=False
-    )
-    with stops_with_advice(folder, checkpoints, model, epochs, is_chief):
-        model.fit(
-            build_dataset(model, config, data, done, checkpoints.step),
-            steps_per_epoch=data.train.steps_per_epoch(config["batch_size"]),
-            initial_epoch=done,
-            epochs=epochs,
-            verbose=0,
-            shuffle=False,  # the dataset is shuffled already
-            callbacks=[
-                callbacks.StopOnNaN(),  # first, so that no NaN is saved
-                history,
-                callbacks.RunProgress(shown),
-                *([tensorboard] if is_chief else []),
-                checkpoints,  # last; also ends the run on Ctrl-C
-            ],
-        )
-    return history.history
-
-
-# --- The run ----------------------------------------------------------------
-def prepare():
-    """Everything that can find a mistake, before anything is written."""
-    # First of all: TensorFlow cannot change its devices later.
-    workers = Workers(FLAGS.strategy, FLAGS.replicas, FLAGS.tpu)
-    values = recipes.flags_set()
-    images = os.path.basename(os.path.abspath(FLAGS.image_folder or ""))
-    name = images if FLAGS.image_folder else FLAGS.recipe
-    folder = RunFolder(
-        os.path.expanduser(FLAGS.run_dir or os.path.join("runs", name)),
-        bool(FLAGS.resume),
-    )
-    if FLAGS.resume and not folder.is_resumed:
-        print(f"Nothing to resume in {folder.path}; starting a new run.")
-    if folder.is_resumed and FLAGS["recipe"].present:
-        values["recipe"] = FLAGS.recipe
-    config = recipes.resolve(
-        FLAGS.recipe,
-        values,
-        folder.read_config() if folder.is_resumed else None,
-    )
-    if config["batch_size"] < 2:
-        raise ValueError(
-            "--batch_size must be at least 2, since a single image has no "
-            f"negatives. Received: {config['batch_size']}."
-        )
-    if config["batch_size"] % workers.num_replicas:
-        raise ValueError(
-            f"--batch_size must be a multiple of the {workers.num_replicas} "
-            f"replicas. Received: {config['batch_size']}."
-        )
-    keras.config.set_dtype_policy(config["mixed_precision"])
-    data = load_data(config)
-    now = made_of.describe(config, data)
-    before = folder.read_json(made_of.NAME) if folder.is_resumed else None
-    folder.check_made_of(before or now, now, FLAGS.resume == "force")
-    epochs = recipes.count_epochs(
-        config, data.train.steps_per_epoch(config["batch_size"])
-    )
-    with workers.strategy.scope():
-        model = build_model(config, data, epochs)
-    # What it began with stays, but for what has been forced.
-    if before is None or FLAGS.resume == "force":
-        before = now
-    return workers, folder, config, data, epochs, model, before
-
-
-def lead(workers, folder, config, data, epochs, model, began_with, started):
-    """Trains, evaluates and writes: what the chief of the workers does."""
-    folder.write_json(made_of.NAME, began_with)
-    folder.write_json("config.json", config)
-    print(
-        f"{data.train.num_images:,} images of {data.name}, {epochs} epochs of "
-        f"{data.train.steps_per_epoch(config['batch_size'])} steps of "
-        f"{config['batch_size']} images. Run folder: {folder.path}"
-    )
-    plot_views(folder.file("views.png"), model, data)
-
-    parts = [part for part in (data.train, data.test) if part is not None]
-    image_sets = [
-        report.EvaluationImages(part, config["eval_examples"]) for part in parts
-    ]
-    has_labels = len(parts) == 2 and all(part.has_labels for part in parts)
-    labels = [part.labels() for part in image_sets] if has_labels else None
-
-    def extract(model):
-        return [images.features(model) for images in image_sets]
-
-    features = {}
-    if has_labels:
-        pixels = report.pixel_model(data.image_shape, data.value_range)
-        features["raw pixels"] = extract(pixels)
-        features["untrained encoder"] = extract(local_copy(model))
-    history = train(model, config, data, folder, epochs)
-    features["trained encoder"] = extract(local_copy(model))
-
-    folder.save_encoder(model.encoder)
-    if history:
-        plots.plot_history(history, folder.file("loss.png"))
-    plots.plot_representations(
-        features["trained encoder"][-1],
-        labels[-1] if has_labels else None,
-        data.class_names,
-        f"{data.name}, trained encoder",
-        folder.file("representations.png"),
-    )
-    accuracy = report.evaluate(
-        features, labels, config["label_draws"], config["knn_k"]
-    )
-    folder.write_json(
-        "results.json",
-        {
-            "recipe": config["recipe"],
-            "dataset": data.name,
-            "num_train_images": data.train.num_images,
-            "num_test_images": image_sets[-1].num_images if has_labels else 0,
-            "accuracy": accuracy,
-            "note": "" if accuracy else report.NO_ACCURACY,
-            "last_epoch": {
-                name: column[-1] for name, column in history.items()
-            },
-            "epochs": epochs,
-            "steps": int(model.optimizer.iterations.numpy()),
-            "training_seconds": round(sum(history.get("seconds", [])), 1),
-            "last_start_seconds": round(time.monotonic() - started, 1),
-            "strategy": FLAGS.strategy,
-            "replicas": workers.num_replicas,
-            **report.describe_environment(),
-        },
-    )
-    print(f"\nThe results are in {folder.file('results.json')}\n")
-    print(report.format_table(accuracy, image_sets[-1].num_images))
 
 
 def main(argv):
@@ -401,22 +86,28 @@ def main(argv):
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.ERROR)  # TFDS logs each file that it reads.
     try:
+        values = recipes.flags_set()
+        if FLAGS.resume:
+            recipes.check(values)
+        else:
+            config = recipes.resolve(recipes.chosen(), values)
+            if FLAGS.print_config:
+                print(json.dumps(config, indent=2))
+                return
+        # Only now: it takes TensorFlow seconds to load, and --help none.
+        loading.load_tensorflow()
+        import pretraining
+
         if FLAGS.print_config:
-            values = recipes.flags_set()
-            config = recipes.resolve(FLAGS.recipe, values)
+            _, config = pretraining.configure()
             print(json.dumps(config, indent=2))
             return
-        prepared = prepare()
+        prepared = pretraining.prepare()
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-        sys.exit(f"Error: {error}")
-    workers, folder, config, data, epochs, model, _ = prepared
-    # None writes before all have looked at the run folder.
-    workers.wait_for_all()
-    if workers.is_chief:
-        lead(*prepared, started)
-    else:
-        train(model, config, data, folder, epochs, is_chief=False)
-    workers.wait_for_all()
+        sys.exit(f"Error: {recipes.in_flags(str(error))}")
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell reports Ctrl-C
+    pretraining.run(prepared, started)
 
 
 if __name__ == "__main__":

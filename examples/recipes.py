@@ -6,6 +6,7 @@ that is set replaces the recipe's value.
 
 import math
 import os
+import re
 
 from absl import flags
 
@@ -96,7 +97,11 @@ KEYS = {
         "how many images of each set to evaluate on, at most",
     ),
     "label_draws": (int, "labelled subsets to average over"),
-    "knn_k": (int, "neighbors that vote"),
+    "knn_k": (
+        int,
+        "neighbors that vote; None is the root of the number of images, at "
+        "most 200",
+    ),
 }
 
 # Where data lies, how long a run takes and how it is evaluated may change when
@@ -115,6 +120,8 @@ FREE_TO_CHANGE = (
     "knn_k",
 )
 
+# A run with fewer is told so; `docs/recipes.md` has what was measured.
+FEWEST_STEPS = 300
 PATHS = ("data_dir", "image_folder", "test_folder", "cache_dir")
 # What runs did before they could choose.
 OLDER_RUNS = {"crop_while_decoding": False}
@@ -169,7 +176,7 @@ IMAGENET = {
     "check_contents": False,
     "eval_examples": 50_000,
     "label_draws": 5,
-    "knn_k": 200,
+    "knn_k": None,
 }
 
 # A quarter-width ResNet-18 on CIFAR-10, for half an hour on two cores.
@@ -196,6 +203,20 @@ CIFAR10 = {
     "warmup_epochs": 0.5,
     "mixed_precision": "float32",
     "eval_examples": None,
+}
+
+# A folder of 300 to 5,000 photos, for a quarter of an hour on two cores. So few
+# images make few steps an epoch: the length is in steps.
+SMALL = {
+    **CIFAR10,
+    "dataset": None,
+    "image_size": 64,
+    "stem": "imagenet",
+    "width_multiplier": 0.5,
+    "batch_size": 64,
+    "epochs": None,
+    "steps": 3000,
+    "warmup_epochs": 5.0,
 }
 
 # CIFAR-10 to convergence, by Google's README: about 91 % linear accuracy. For
@@ -238,9 +259,33 @@ DIGITS = {
 
 RECIPES = {
     "digits": DIGITS,
+    "small": SMALL,
     "cifar10": CIFAR10,
     "cifar10_paper": CIFAR10_PAPER,
     "imagenet": IMAGENET,
+}
+
+
+# What must be at least 1, if it is given.
+_COUNTS = (
+    "image_size",
+    "source_size",
+    "epochs",
+    "steps",
+    "eval_examples",
+    "label_draws",
+    "knn_k",
+    "micro_batch_size",
+)
+# What must be positive, and what may be 0 as well.
+_POSITIVE = ("temperature", "learning_rate", "checkpoint_minutes")
+_NOT_NEGATIVE = ("momentum", "weight_decay", "warmup_epochs", "strength")
+# What the library calls by another name than the command line.
+_FLAGS = {
+    "`path`": "--image_folder",
+    "`test_path`": "--test_folder",
+    'on_error="skip"': "--skip_unreadable",
+    "labels=None": "--nolabels",
 }
 
 
@@ -264,6 +309,24 @@ def _defaults(key):
     if len(names) == 1:
         return next(iter(names))
     return "; ".join(f"{v} ({', '.join(n)})" for v, n in names.items())
+
+
+def in_flags(message):
+    """What the library says to its arguments, in the words of the flags."""
+    for argument, flag in _FLAGS.items():
+        message = message.replace(argument, flag)
+    return re.sub(
+        r"`(\w+)`",
+        lambda found: f"--{found[1]}" if found[1] in KEYS else found[0],
+        message,
+    )
+
+
+def chosen():
+    """The recipe that the flags name, or else one that fits the images."""
+    if flags.FLAGS.recipe:
+        return flags.FLAGS.recipe
+    return "small" if flags.FLAGS.image_folder else "digits"
 
 
 def flags_set():
@@ -291,6 +354,7 @@ def resolve(recipe, values, saved=None):
     """
     if {"epochs", "steps"} <= set(values):
         raise ValueError("--epochs and --steps exclude each other.")
+    check(values)
     # A run can be resumed from anywhere.
     values = {
         key: os.path.abspath(os.path.expanduser(value))
@@ -298,6 +362,8 @@ def resolve(recipe, values, saved=None):
         else value
         for key, value in values.items()
     }
+    if "epochs" in values:
+        values = {**values, "steps": None}
     if saved is None:
         return {"recipe": recipe, **RECIPES[recipe], **values}
     if saved.get("recipe") not in RECIPES:
@@ -318,9 +384,40 @@ def resolve(recipe, values, saved=None):
             f"Received: {', '.join(differing)}. Leave these flags out, or "
             "start another run with another --run_dir."
         )
-    if "epochs" in values:
-        values = {**values, "steps": None}
     return {**saved, **values}
+
+
+def check(values):
+    """Raises a `ValueError` for values that no run can be made of.
+
+    Args:
+        values: Dictionary from some of `KEYS`.
+    """
+    for key in "image_folder", "test_folder":
+        value = values.get(key)
+        if value and not os.path.isdir(os.path.expanduser(value)):
+            raise ValueError(
+                f"--{key} must be an existing folder. Received: {value}"
+            )
+    for keys, expected, accepts in (
+        (_COUNTS, "be at least 1", lambda value: value >= 1),
+        (_POSITIVE, "be positive", lambda value: 0 < value < math.inf),
+        (_NOT_NEGATIVE, "be 0 or more", lambda value: 0 <= value < math.inf),
+    ):
+        for key in keys:
+            value = values.get(key)
+            if value is not None and not accepts(value):
+                raise ValueError(f"--{key} must {expected}. Received: {value}.")
+
+
+def count_neighbors(config, num_images):
+    """The neighbors that vote: few of the images, as the kNN is weighted.
+
+    Where half of the images vote, most of them are of other classes.
+    """
+    if config["knn_k"] is not None:
+        return config["knn_k"]
+    return min(200, max(1, round(math.sqrt(num_images))))
 
 
 def count_epochs(config, steps_per_epoch):

@@ -60,25 +60,22 @@ class EvaluationImages:
 
 def pixel_model(image_shape, value_range):
     """A model whose representation is the pixels, scaled to [0, 1]."""
-    height, width, channels = image_shape
-    low, high = value_range
-    layers = [keras.Input((height, width, channels))]
-    if max(height, width) > MAX_PIXEL_SIDE:
+    layers = [keras.Input(image_shape)]
+    if max(image_shape[:2]) > MAX_PIXEL_SIDE:
         layers.append(
             simclr_keras.augmentation.CenterCropAndResize(
                 MAX_PIXEL_SIDE,
                 MAX_PIXEL_SIDE,
                 crop_proportion=1.0,
-                value_range=value_range,
+                value_range=(0, 1),
             )
         )
-    layers += [
-        keras.layers.Rescaling(
-            1 / (high - low), -low / (high - low), dtype="float32"
-        ),
-        keras.layers.Flatten(dtype="float32"),
-    ]
-    return keras.Sequential(layers, name="pixels")
+    layers.append(keras.layers.Flatten(dtype="float32"))
+    return simclr_keras.SimCLRModel(
+        keras.Sequential(layers, name="pixels"),
+        simclr_keras.ProjectionHead(kind="none"),
+        value_range=value_range,
+    )
 
 
 def evaluate(features, labels, num_draws, k):

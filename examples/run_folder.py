@@ -7,17 +7,12 @@ import shlex
 import sys
 
 import made_of
+import recipes
 import tensorflow as tf
-from absl import flags
+from strategies import local_copy
 
-from simclr_keras.write_aside import replace, write_aside
-
-
-class ResumeParser(flags.BooleanParser):
-    """Of a flag that is a boolean or "force"."""
-
-    def parse(self, argument):
-        return argument if argument == "force" else super().parse(argument)
+from simclr_keras.callbacks.folder_lock import FolderLock
+from simclr_keras.write_aside import make_folder, replace, write_aside
 
 
 class RunFolder:
@@ -28,7 +23,9 @@ class RunFolder:
         history.csv        a row for each epoch
         checkpoints/       everything to continue from, the last two of them
         tensorboard/       for `tensorboard --logdir`
-        *.png, encoder.keras, results.json
+        model.keras        the whole model, without its optimizer
+        encoder.keras      its encoder alone
+        *.png, results.json
 
     Args:
         path: String, the folder; made if it does not exist.
@@ -45,7 +42,7 @@ class RunFolder:
         if is_run and not resume:
             raise ValueError(
                 f"The run folder {path!r} holds another run, of recipe "
-                f"{self.read_config()['recipe']!r}. Continue that run with "
+                f"{self.read_config().get('recipe')!r}. Continue that run with "
                 "--resume, or choose another folder with --run_dir."
             )
         if not is_run and self._others():
@@ -55,11 +52,22 @@ class RunFolder:
                 "another folder with --run_dir."
             )
         self.is_resumed = is_run
+        self._lock = None
+
+    def lock(self):
+        """Keeps other processes out until this one ends.
+
+        Raises:
+            ValueError: If another one runs in it.
+        """
+        make_folder(self.path)
+        self._lock = FolderLock(self.path)
 
     def _others(self):
         """Files that are there, but for what a first write left unfinished."""
         names = os.listdir(self.path) if os.path.exists(self.path) else []
-        return [name for name in names if not name.endswith(".part")]
+        ours = (".part", ".lock")
+        return [name for name in names if not name.endswith(ours)]
 
     def file(self, *names):
         """The path of a file in the folder."""
@@ -108,16 +116,26 @@ class RunFolder:
 
     def write_json(self, name, content):
         """Writes a JSON file, whole or not at all."""
-        os.makedirs(self.path, exist_ok=True)
+        make_folder(self.path)
         with open(self.file(name + ".part"), "w") as file:
             json.dump(content, file, indent=2)
             file.write("\n")
         replace(self.file(name + ".part"), self.file(name))
 
-    def save_encoder(self, encoder):
-        """Writes `encoder.keras`, whole or not at all."""
-        with write_aside(self.file("encoder.keras"), ".keras") as path:
-            encoder.save(path)
+    def save_model(self, model):
+        """Writes `model.keras` and `encoder.keras`, each whole or not at all.
+
+        Args:
+            model: A `SimCLRModel`. Its optimizer stays in the checkpoints.
+        """
+        uncompiled = local_copy(model)
+        uncompiled.build(model.encoder.input_shape)
+        for name, part in (
+            ("model.keras", uncompiled),
+            ("encoder.keras", uncompiled.encoder),
+        ):
+            with write_aside(self.file(name), ".keras") as path:
+                part.save(path)
 
 
 @contextlib.contextmanager
@@ -127,7 +145,7 @@ def stops_with_advice(folder, checkpoints, model, epochs, is_chief):
     Args:
         folder: `RunFolder`.
         checkpoints: The `Checkpoints` that `fit` has.
-        model: The `SimCLRModel`. On Ctrl-C its encoder is saved as it is.
+        model: The `SimCLRModel`. On Ctrl-C it is saved as it is.
         epochs: Integer, the epochs of the whole run.
         is_chief: Boolean, whether this process is the one that writes.
     """
@@ -137,7 +155,7 @@ def stops_with_advice(folder, checkpoints, model, epochs, is_chief):
         yield
     except KeyboardInterrupt:
         if is_chief:
-            folder.save_encoder(model.encoder)
+            folder.save_model(model)
             print(
                 f"\nInterrupted. {folder.file('encoder.keras')} is the encoder "
                 f"as it is now.\n{_last(checkpoints, epochs)}\nContinue from "
@@ -151,8 +169,9 @@ def stops_with_advice(folder, checkpoints, model, epochs, is_chief):
     except tf.errors.InvalidArgumentError as error:
         # A wrong image or label, or a file that cannot be read.
         sys.exit(
-            f"\nError: {error.message}\n{_last(checkpoints, epochs)}\nOnce the "
-            f"data is fixed, continue from there with\n{resume}"
+            f"\nError: {recipes.in_flags(error.message)}\n"
+            f"{_last(checkpoints, epochs)}\nOnce the data is fixed, continue "
+            f"from there with\n{resume}"
         )
     except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
         sys.exit(

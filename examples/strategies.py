@@ -7,14 +7,12 @@ import tensorflow as tf
 
 import simclr_keras
 
-STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
-
 
 class Workers:
     """The processes of a run, seen from one of them.
 
     Args:
-        name: One of `STRATEGIES`.
+        name: What `--strategy` may be.
             "none": one device.
             "mirrored": all GPUs of this machine, or `replicas` of them.
             "multi_worker": all GPUs of all machines. Every machine runs the

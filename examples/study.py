@@ -28,6 +28,7 @@ import sys
 import time
 
 import command_line
+import loading
 import studies
 
 OWN_DATA = "own_data"
@@ -221,6 +222,11 @@ def run_study(study, trials):
         Dictionary from (row, column) to a list of fractions, one a seed.
     """
     table = {}
+    print(
+        f"{len(study.cells) * trials.seeds} trials, each of which is made once "
+        f"and kept in {trials.folder}.",
+        flush=True,
+    )
     started = time.monotonic()
     for done, cell in enumerate(study.cells):
         results = trials.results(cell.changes, f"{cell.row}, {cell.column}")
@@ -386,9 +392,12 @@ def own_data(trials):
         Pair of a table like `run_study`'s and of the changes that were chosen.
     """
     table, found = {}, {}
+    # The default, each choice, and the better ones together.
+    most = 2 + sum(map(len, CHOICES.values()))
 
     def attempt(changes):
         name = ", ".join(f"{k} {v:g}" for k, v in changes.items()) or "default"
+        print(f"Trial {len(found) + 1} of {most} at most: {name}", flush=True)
         results = trials.results(changes, name)
         table["kNN, held out", name] = [each["knn"] for each in results]
         table["kNN, training images", name] = [
@@ -436,7 +445,11 @@ def advice(chosen, options):
     if options.data_dir and not options.image_folder:
         where += f" --data_dir={shlex.quote(options.data_dir)}"
     flags = "".join(f" --{key}={value:g}" for key, value in chosen.items())
-    return f"python examples/pretrain.py --recipe=cifar10 {where}{flags}"
+    # Of as many steps as the trials, which had at least so many.
+    return (
+        f"python examples/pretrain.py --recipe=cifar10 {where}{flags} "
+        "--steps=1000"
+    )
 
 
 def main(arguments=None):
@@ -445,6 +458,7 @@ def main(arguments=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with command_line.one_line_errors(parser):
+        loading.load_tensorflow()
         images = load_images(options)
         defaults = {
             **studies.DEFAULTS,

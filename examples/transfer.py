@@ -19,16 +19,12 @@ import os
 import subprocess
 import sys
 
-import keras
-import numpy as np
+import loading
 import pretrain
 import recipes
-import report
 from absl import app, flags
-from run_folder import RunFolder
 
-import simclr_keras
-
+flags.adopt_module_key_flags(pretrain)  # --help shows them, too
 flags.DEFINE_integer("labels_per_class", 10, "Labelled images of each class.")
 flags.DEFINE_string(
     "python",
@@ -48,7 +44,7 @@ def configure(folder):
         ValueError: If a flag contradicts the run that is there.
     """
     saved = folder.read_config() if folder.is_resumed else None
-    return recipes.resolve(FLAGS.recipe, recipes.flags_set(), saved)
+    return recipes.resolve(recipes.chosen(), recipes.flags_set(), saved)
 
 
 def choose_images(config, data):
@@ -62,6 +58,10 @@ def choose_images(config, data):
             "--image_folder must have a folder for each class, whose names "
             "are the labels. Received: images without labels."
         )
+    import report
+
+    import simclr_keras
+
     chosen = simclr_keras.evaluation.class_balanced_subset(
         data.train.labels, FLAGS.labels_per_class, seed=config["seed"]
     )
@@ -71,6 +71,8 @@ def choose_images(config, data):
 
 def save_images(path, few, held_out):
     """Writes what the other process trains and tests on."""
+    import numpy as np
+
     images, labels = few.arrays()
     np.savez(
         path,
@@ -91,6 +93,10 @@ def export(folder, model):
     Returns:
         List of the two folders.
     """
+    import keras
+
+    import simclr_keras
+
     paths = [folder.file("transfer", name) for name in ("trained", "untrained")]
     untrained = model.encoder.get_weights()
     trained = keras.saving.load_model(folder.file("encoder.keras"))
@@ -129,14 +135,19 @@ def main(argv):
     """Pretrains, exports, trains classifiers and compares them."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    run_dir = FLAGS.run_dir or os.path.join("runs", FLAGS.recipe)
+    run_dir = FLAGS.run_dir or os.path.join("runs", recipes.chosen())
+    # Only now: it takes TensorFlow seconds to load, and --help none.
+    loading.load_tensorflow()
+    import pretraining
+    from run_folder import RunFolder
+
     is_finished = os.path.exists(os.path.join(run_dir, "results.json"))
     try:
         folder = RunFolder(run_dir, resume=FLAGS.resume or is_finished)
         config = configure(folder)
-        data = pretrain.load_data(config)
+        data = pretraining.load_data(config)
         few, held_out = choose_images(config, data)
-        model = pretrain.build_model(config, data, epochs=1)
+        model = pretraining.build_model(config, data, epochs=1)
     except (ValueError, TypeError, OSError, ImportError) as error:
         sys.exit(f"Error: {error}")
     if not is_finished:

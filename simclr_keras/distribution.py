@@ -359,6 +359,29 @@ def any_replica(condition):
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, count) > 0
 
 
+def any_worker(strategy, *conditions):
+    """Whether something is so on one worker or more.
+
+    Every worker must call this, at the same point of its program; each waits
+    for the others. With one worker there is nothing to wait for.
+
+    Args:
+        strategy: `tf.distribute.Strategy`, or None.
+        *conditions: Booleans, of this worker.
+
+    Returns:
+        List of booleans, the same on all workers.
+    """
+    if not is_multi_worker(strategy):
+        return list(conditions)
+    # On the host: an accelerator may still be busy with the step.
+    with tf.device("CPU:0"):
+        count = strategy.reduce(
+            tf.distribute.ReduceOp.SUM, tf.cast(conditions, "int32"), axis=None
+        )
+    return [bool(each) for each in count.numpy() > 0]
+
+
 def synchronize_batch_norm(layer):
     """Makes every batch norm in a layer take its statistics over all replicas.
 

@@ -5,13 +5,17 @@ when it can go; `tests/test_keras_private.py` fails once that time has come.
 All were seen in Keras 3.15.1 and TensorFlow 2.21.
 """
 
+import contextlib
+
 import keras
+from keras.src.backend.common import global_state as _global_state
 from keras.src.backend.common.stateless_scope import (
     in_stateless_scope as _in_stateless_scope,
 )
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
+    from tensorflow.python.framework import ops as _ops
 else:
     tf = None
 
@@ -35,6 +39,47 @@ def cross_device_ops(strategy):
     on the cause. It can go when a strategy says what it was given.
     """
     return getattr(strategy.extended, "_cross_device_ops", None)
+
+
+def remember_what_is_not_saved():
+    """Makes Keras find what it has noted of attributes that are not saved.
+
+    It notes them under one name and looks under another (seen in Keras 3.15),
+    so that each `save_weights` makes an optimizer to ask for its attributes,
+    and TensorFlow keeps 35 KB for every name that a variable ever had. It can
+    go when `saving_lib.get_attr_skipset` finds them.
+    """
+    for kind in ("Layer", "Functional", "Sequential", "Metric", "Optimizer"):
+        found = _global_state.get_global_attribute(
+            f"saving_attr_skipset_{kind}"
+        )
+        if found is not None:
+            _global_state.set_global_attribute(
+                f"saving_attr_skiplist_{kind}", found
+            )
+
+
+@contextlib.contextmanager
+def forgets_custom_gradients():
+    """Lets go of what `tf.custom_gradient` remembers of a trace.
+
+    TensorFlow registers the gradient of each call in a graph under a name of
+    its own, for good, and with it the whole graph: every model that was ever
+    trained stays in memory (seen in TensorFlow 2.21). The names are asked for
+    while gradients are taken. It can go when they end with their graphs.
+    """
+    if tf is None or tf.executing_eagerly():
+        yield
+        return
+    found = _ops.gradient_registry._registry
+    before = set(found)
+    try:
+        yield
+    finally:
+        for name in set(found) - before:
+            if name.startswith("CustomGradient-"):
+                # Each replica has a thread of its own.
+                found.pop(name, None)
 
 
 def in_dataset_function():

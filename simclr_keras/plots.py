@@ -6,14 +6,17 @@ open, and no display is needed. They need Matplotlib, and the map of the
 representations scikit-learn: `pip install "simclr_keras[plots]"`.
 """
 
+import collections.abc
 import os
 
 import numpy as np
 
+from simclr_keras.argument_checks import check_names, to_array, to_labels
+from simclr_keras.points_in_plane import points_in_plane
+from simclr_keras.value_range import standardize_value_range
+
 # More points than this overlap on a map.
 MAX_POINTS = 1000
-# Fewer points than this have too few neighbors for t-SNE.
-MIN_POINTS_FOR_TSNE = 11
 # As many as there are colors that can be told apart.
 MAX_CLASSES_IN_LEGEND = 20
 # Columns of `callbacks.HistoryCSV` that are no quantities of their own.
@@ -52,13 +55,25 @@ def plot_views(images, views, value_range=(0, 255), path=None):
         ...     path="views.png",
         ... )
     """
-    images, *views = [np.asarray(x, "float32") for x in (images, *views)]
+    if not np.iterable(views) or isinstance(views, (str, bytes, dict)):
+        raise TypeError(
+            "`views` must be a sequence of arrays. Received: views of type "
+            f"{type(views).__name__}."
+        )
+    images = to_array("images", images, "float32")
+    views = [
+        to_array(f"views[{k}]", view, "float32") for k, view in enumerate(views)
+    ]
     shapes = [x.shape for x in (images, *views)]
-    if any(len(shape) != 4 or shape[0] != len(images) for shape in shapes):
+    if any(
+        len(shape) != 4 or 0 in shape or shape[0] != shapes[0][0]
+        for shape in shapes
+    ):
         raise ValueError(
             "`images` and each of `views` must be arrays (N, H, W, C) with the "
-            f"same N. Received: shapes {shapes}."
+            f"same N, and not empty. Received: shapes {shapes}."
         )
+    value_range = standardize_value_range(value_range)
     rows = {"image": images}
     rows.update((f"view {n}", view) for n, view in enumerate(views, 1))
     low, high = value_range
@@ -106,6 +121,14 @@ def plot_history(history, path=None):
         ...     history, path="history.png"
         ... )
     """
+    if not isinstance(history, collections.abc.Mapping) or not all(
+        isinstance(name, str) and np.ndim(to_array(name, values)) == 1
+        for name, values in history.items()
+    ):
+        raise TypeError(
+            "`history` must be a dictionary from names to their values, one "
+            f"per epoch. Received: history={history!r}."
+        )
     curves = {
         name: np.asarray(values, "float64")
         for name, values in history.items()
@@ -188,7 +211,7 @@ def plot_representations(
         ...     path="representations.png",
         ... )
     """
-    features = np.asarray(features)
+    features = to_array("features", features)
     if features.ndim != 2 or len(features) < 2:
         raise ValueError(
             "`features` must be an array (N, F) with N of at least 2. "
@@ -196,13 +219,22 @@ def plot_representations(
         )
     if not np.isfinite(features).all():
         raise ValueError("`features` must be finite. Received: NaN or inf.")
-    if labels is not None and np.shape(labels) != features.shape[:1]:
+    if labels is not None:
+        labels = to_labels("labels", labels)
+    if labels is not None and labels.shape != features.shape[:1]:
         raise ValueError(
             "`labels` must be an array (N,), as many as `features`. Received: "
-            f"labels.shape={np.shape(labels)}, features.shape={features.shape}."
+            f"labels.shape={labels.shape}, features.shape={features.shape}."
         )
+    if class_names is not None:
+        check_names("class_names", class_names)
+    if labels is not None and class_names is not None:
+        _check_places("labels", labels, len(class_names))
     chosen = np.random.default_rng(0).permutation(len(features))[:MAX_POINTS]
-    points, method = _layout(features[chosen])
+    try:
+        points, method = points_in_plane(features[chosen])
+    except ImportError as error:
+        raise _missing("scikit-learn") from error
     figure = _figure(figsize=(6, 6))
     axis = figure.subplots()
     if labels is None:
@@ -246,6 +278,8 @@ def plot_confusion(labels, predicted, class_names=None, path=None):
         ...     [0, 0, 1, 1], [0, 1, 1, 1], ["cat", "dog"], "confusion.png"
         ... )
     """
+    if class_names is not None:
+        check_names("class_names", class_names)
     labels, predicted = (
         _places(values, name, class_names)
         for values, name in ((labels, "labels"), (predicted, "predicted"))
@@ -269,11 +303,7 @@ def plot_confusion(labels, predicted, class_names=None, path=None):
         labels, predicted = np.split(places, 2)
     count = len(class_names)
     for name, values in (("labels", labels), ("predicted", predicted)):
-        if values.min() < 0 or values.max() >= count:
-            raise ValueError(
-                f"`{name}` must be places of `class_names`, from 0 to "
-                f"{count - 1}. Received: from {values.min()} to {values.max()}."
-            )
+        _check_places(name, values, count)
     numbers = np.zeros((count, count), int)
     np.add.at(numbers, (labels, predicted), 1)
     parts = numbers / np.maximum(numbers.sum(axis=1, keepdims=True), 1)
@@ -307,7 +337,7 @@ def plot_confusion(labels, predicted, class_names=None, path=None):
 
 def _places(values, name, class_names):
     """Labels as an array (N,): places of their names, if these are known."""
-    values = np.asarray(values)
+    values = to_labels(name, values)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.dtype.kind == "u":
@@ -329,6 +359,19 @@ def _places(values, name, class_names):
     return values
 
 
+def _check_places(name, values, count):
+    if values.dtype.kind not in "iu":
+        raise TypeError(
+            f"`{name}` must be integers, the places of `class_names`. "
+            f"Received: dtype {values.dtype}."
+        )
+    if values.min() < 0 or values.max() >= count:
+        raise ValueError(
+            f"`{name}` must be places of `class_names`, from 0 to "
+            f"{count - 1}. Received: from {values.min()} to {values.max()}."
+        )
+
+
 def _quantity(name):
     """What the values of one panel have in common."""
     name = name.removeprefix("val_")
@@ -336,29 +379,6 @@ def _quantity(name):
         if name == quantity or name.endswith(f"_{quantity}"):
             return quantity
     return name.replace("_", " ")
-
-
-def _layout(features):
-    """Points (N, 2) in the plane, and the name of the method."""
-    try:
-        import threadpoolctl  # scikit-learn depends on it
-        from sklearn.decomposition import PCA
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise _missing("scikit-learn") from error
-
-    num_components = min(50, *features.shape)
-    points = PCA(num_components, random_state=0).fit_transform(features)
-    if len(points) < MIN_POINTS_FOR_TSNE:
-        if num_components == 1:
-            points = np.pad(points, ((0, 0), (0, 1)))
-        return points[:, :2], "PCA"
-    perplexity = min(30, (len(points) - 1) / 3)
-    init = "pca" if num_components > 1 else "random"
-    tsne = TSNE(perplexity=perplexity, init=init, random_state=0)
-    # On a busy machine its threads mostly wait for each other.
-    with threadpoolctl.threadpool_limits(1):
-        return tsne.fit_transform(points), "t-SNE"
 
 
 def _scatter_classes(axis, points, labels, class_names):

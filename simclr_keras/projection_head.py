@@ -3,6 +3,7 @@
 import keras
 
 from simclr_keras import distribution
+from simclr_keras.argument_checks import to_numbers
 from simclr_keras.batch_norm import batch_norm
 
 
@@ -72,7 +73,8 @@ class ProjectionHead(keras.layers.Layer):
                     f"`{name}` must be a positive integer. Received: "
                     f"{name}={value!r}."
                 )
-        if kind not in ("nonlinear", "linear", "none"):
+        kinds = ("nonlinear", "linear", "none")
+        if not isinstance(kind, str) or kind not in kinds:
             raise ValueError(
                 '`kind` must be one of "nonlinear", "linear" or "none". '
                 f"Received: kind={kind!r}."
@@ -86,11 +88,16 @@ class ProjectionHead(keras.layers.Layer):
         self.layers = []
 
     def build(self, input_shape):
-        if len(input_shape) != 2 or input_shape[-1] is None:
+        shape = None if input_shape is None else tuple(input_shape)
+        if shape is None or len(shape) != 2 or shape[-1] is None:
             raise ValueError(
                 "ProjectionHead takes representations (B, F) with a known F. "
-                f"Received: input_shape={tuple(input_shape)}."
+                f"Received: input_shape={shape}."
             )
+        # Keras compares it with what comes, which "none" would let through.
+        self.input_spec = keras.layers.InputSpec(
+            ndim=2, axes={-1: input_shape[-1]}
+        )
         width = self.hidden_dim or input_shape[-1]
         if self.kind == "linear":
             self.layers = [self._dense(self.output_dim, "dense_1")]
@@ -131,7 +138,7 @@ class ProjectionHead(keras.layers.Layer):
         )
 
     def call(self, representations, training=None):
-        x = representations
+        x = to_numbers("representations", representations)
         for layer in self.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 x = layer(x, training=training)

@@ -6,12 +6,16 @@ import keras
 import numpy as np
 
 from simclr_keras import user_code
+from simclr_keras.argument_checks import pair_of_numbers
+
+# The least normal number of float32, by which images are divided.
+_LEAST = float(np.finfo("float32").tiny)
 
 
 def standardize_value_range(value_range):
     """Returns `value_range` as a pair of numbers (low, high), low < high."""
-    pair = tuple(value_range) if hasattr(value_range, "__len__") else ()
-    if len(pair) != 2 or not pair[0] < pair[1]:
+    pair = pair_of_numbers(value_range)
+    if not pair or not pair[1] - pair[0] >= _LEAST:
         raise ValueError(
             "`value_range` must be a pair (low, high) with low < high, such as "
             f"(0, 255) or (0, 1). Received: value_range={value_range!r}."
@@ -31,7 +35,10 @@ def check_dtype(dtype, value_range):
         ValueError: If what the dtype holds is far beyond the range, or the
             range far beyond what it holds.
     """
-    dtype = keras.backend.standardize_dtype(dtype)
+    try:
+        dtype = keras.backend.standardize_dtype(dtype)
+    except ValueError:  # Text, objects: none that a tensor of Keras has.
+        dtype = getattr(dtype, "name", str(dtype))
     if dtype == "bool" or not ("int" in dtype or "float" in dtype):
         raise TypeError(
             "Images must be integers or floats. Received images of dtype "

@@ -1,9 +1,13 @@
 """Writes files and folders completely or not at all, also if power fails."""
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
+
+# Letters of a name that its temporary one begins with, of up to 4 bytes each.
+_KEPT = 24
 
 
 @contextlib.contextmanager
@@ -21,8 +25,10 @@ def write_aside(path, suffix=""):
         String, a path in the same folder where nothing exists yet.
     """
     target = os.path.realpath(path)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    name = f"{target}.{uuid.uuid4().hex}"
+    make_folder(os.path.dirname(target))
+    folder, name = os.path.split(target)
+    # Shorter, since a name that is as long as may be leaves no room for more.
+    name = os.path.join(folder, f"{name[:_KEPT]}.{uuid.uuid4().hex}")
     partial, old = f"{name}.partial{suffix}", f"{name}.old"
     try:
         yield partial
@@ -61,6 +67,21 @@ def replace(source, target):
     _flush(os.path.dirname(os.path.abspath(target)))
 
 
+def make_folder(path):
+    """Makes a folder, and those above it that are missing, for good.
+
+    Args:
+        path: String.
+    """
+    missing, above = [], os.path.abspath(path)
+    while not os.path.isdir(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    os.makedirs(path, exist_ok=True)
+    for folder in missing:
+        _flush(os.path.dirname(folder))
+
+
 def _flush(path):
     """Waits until a file, or the names in a folder, are on the disk."""
     is_folder = os.path.isdir(path)
@@ -69,9 +90,9 @@ def _flush(path):
     number = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(number)
-    except OSError:
+    except OSError as error:
         # Some network file systems have no such thing for folders.
-        if not is_folder:
+        if not is_folder or error.errno in (errno.EIO, errno.ENOSPC):
             raise
     finally:
         os.close(number)

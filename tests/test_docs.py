@@ -135,9 +135,23 @@ def test_all_pages_are_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     _, _, navigation = navigation.partition("\nnav:\n")
     found = re.findall(r"(\S+\.md)$", navigation, flags=re.MULTILINE)
+    notebooks = (ROOT / "examples" / "notebooks").glob("*.ipynb")
     assert sorted(found) == sorted(
-        path.relative_to(DOCS).as_posix() for path in PAGES
+        [path.relative_to(DOCS).as_posix() for path in PAGES]
+        # docs/notebook_pages.py makes these.
+        + [f"notebooks/{path.stem}.md" for path in notebooks]
     )
+
+
+def test_every_file_of_the_examples_is_named():
+    folder = ROOT / "examples"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    files = {
+        path.name
+        for path in folder.iterdir()
+        if path.suffix in (".py", ".sh", ".html")
+    }
+    assert set(re.findall(r"`([\w/]+\.(?:py|sh|html))`", text)) == files
 
 
 def test_the_site_shows_examples_as_code(monkeypatch):

@@ -8,6 +8,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.saving import saving_lib
+from tensorflow.python.framework import ops
 
 from simclr_keras import keras_private
 
@@ -158,3 +161,37 @@ def test_a_scope_is_not_seen_in_public():
     assert not keras_private.in_stateless_scope()
     with keras.StatelessScope():
         assert keras_private.in_stateless_scope()
+
+
+def test_keras_does_not_find_what_it_has_noted():
+    for kind in ("skipset", "skiplist"):
+        global_state.set_global_attribute(f"saving_attr_{kind}_Optimizer", None)
+
+    def ask():
+        return saving_lib.get_attr_skipset("Optimizer")
+
+    assert ask() is not ask()
+    keras_private.remember_what_is_not_saved()
+    assert ask() is ask()
+
+
+def test_custom_gradients_are_remembered_for_good():
+    @tf.custom_gradient
+    def double(x):
+        return 2 * x, lambda upstream: 2 * upstream
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = double(x)
+        return tape.gradient(y, x)
+
+    def forgetting(x):
+        with keras_private.forgets_custom_gradients():
+            return gradient(x)
+
+    registry = ops.gradient_registry._registry
+    for function, is_remembered in ((gradient, True), (forgetting, False)):
+        before = len(registry)
+        assert float(tf.function(function)(tf.constant(3.0))) == 2.0
+        assert (len(registry) > before) == is_remembered

@@ -230,3 +230,24 @@ def test_blocks_of_rows_give_the_same(monkeypatch, num_images, mode):
     np.testing.assert_allclose(entropy, entropies(z_1, z_2, 0.1), atol=1e-5)
     if mode == "eager":
         assert max(shapes)[0] <= 3
+
+
+@pytest.mark.parametrize("cls", [ContrastiveAccuracy, ContrastiveEntropy])
+def test_what_cannot_be_compared(cls):
+    z, metric = np.ones((4, 3)), cls()
+    with pytest.raises(ValueError, match="at least one image"):
+        metric.update_state(z[:0], z[:0])
+    with pytest.raises(TypeError, match="`z_j` must be an array of numbers"):
+        metric.update_state(z, z.astype(str))
+    with pytest.raises(ValueError, match="a weight for each image"):
+        metric.update_state(z, z, np.ones((2, 3)))
+    with pytest.raises(TypeError, match="`sample_weight` must be an array"):
+        metric.update_state(z, z, "heavy")
+
+
+@pytest.mark.parametrize("temperature", ["0.1", None, [0.1]])
+def test_an_entropy_at_no_temperature(temperature):
+    checks.check_rejects(
+        ContrastiveEntropy, "temperature", temperature, TypeError
+    )
+    checks.check_rejects(ContrastiveEntropy, "temperature", 1e-320)

@@ -144,7 +144,9 @@ def test_nothing_below_imports_what_is_above():
         if path == folder / "__init__.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [name.name for name in getattr(node, "names", ())]
+            if not isinstance(node, (ast.Import, ast.ImportFrom)):
+                continue
+            names = [name.name for name in node.names]
             if isinstance(node, ast.Import) and "simclr_keras" in names:
                 found.append((path.name, "import simclr_keras"))
             elif getattr(node, "module", None) == "simclr_keras":

@@ -180,7 +180,7 @@ def test_few_representations(shape):
 
 def test_at_most_a_thousand_are_drawn(monkeypatch):
     monkeypatch.setattr(
-        plots, "_layout", lambda features: (features[:, :2], "none")
+        plots, "points_in_plane", lambda features: (features[:, :2], "none")
     )
     features = RNG.normal(size=(1500, 3))
     figure = plots.plot_representations(features, np.arange(1500) % 2)
@@ -313,3 +313,39 @@ def test_confusion_takes_names_too():
 def test_confusion_of_other_labels(labels, names, error, message):
     with pytest.raises(error, match=message):
         plots.plot_confusion(labels, ["a", "b"], names)
+
+
+@pytest.mark.parametrize(
+    ("draw", "error", "message"),
+    [
+        (lambda z: plots.plot_views("photo", [z]), TypeError, "`images` must"),
+        (lambda z: plots.plot_views(z, 3), TypeError, "`views` must be"),
+        (lambda z: plots.plot_views(z[:0], [z[:0]]), ValueError, "not empty"),
+        (lambda z: plots.plot_views(z, [z], 255), ValueError, "`value_range`"),
+        (lambda z: plots.plot_history([1, 2]), TypeError, "a dictionary"),
+        (lambda z: plots.plot_history({"loss": 1}), TypeError, "a dictionary"),
+        (
+            lambda z: plots.plot_representations("abc"),
+            TypeError,
+            "`features` must be",
+        ),
+        (
+            lambda z: plots.plot_representations(np.eye(3), [0, 1, 2], ["a"]),
+            ValueError,
+            "places of `class_names`",
+        ),
+        (
+            lambda z: plots.plot_confusion([0], [0], "a"),
+            TypeError,
+            "sequence of strings",
+        ),
+        (
+            lambda z: plots.plot_confusion([[0], [0, 1]], [0, 1]),
+            TypeError,
+            "NumPy makes no array",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn(draw, error, message):
+    with pytest.raises(error, match=message):
+        draw(np.zeros((2, 4, 4, 3)))

@@ -265,3 +265,25 @@ def test_input_must_be_representations(shape):
     with pytest.raises(ValueError, match=r"takes representations") as error:
         ProjectionHead()(np.ones(shape, "float32"))
     assert f"Received: input_shape={shape}" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["nonlinear", "linear", "none"])
+def test_takes_what_it_was_built_on_alone(kind):
+    head = ProjectionHead(3, kind=kind)
+    head(representations(features=6))
+    for wrong in (representations(features=5), np.ones((2, 3, 6), "float32")):
+        with pytest.raises(ValueError, match="incompatible with the layer"):
+            head(wrong)
+
+
+def test_no_representations():
+    with pytest.raises(ValueError, match="Received: input_shape=None"):
+        ProjectionHead()(None)
+    with pytest.raises(TypeError, match="tensor of numbers"):
+        ProjectionHead()(np.array([["a"]]))
+
+
+def test_a_kind_that_is_no_string():
+    checks.check_rejects(ProjectionHead, "kind", ["linear"])
+    with pytest.raises(ValueError, match="`kind` must be one of"):
+        ProjectionHead(kind=np.array(["linear", "none"]))

@@ -20,8 +20,8 @@ SLOW_GUIDES = ("evaluation", "export", "own_images")
 # What a guide says for an accelerator, and what is run here in its place.
 SMALL = {
     "own_images": (
-        ("ResNet18(", "ResNet18(width_multiplier=1 / 16, "),
-        ("batch_size, epochs = 256, 100", "batch_size, epochs = 8, 1"),
+        ("width_multiplier=0.5", "width_multiplier=1 / 16"),
+        ("batch_size, steps = 64, 3000", "batch_size, steps = 8, 20"),
     ),
 }
 

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from simclr_keras.write_aside import replace, write_aside
+from simclr_keras import write_aside as module
+from simclr_keras.write_aside import make_folder, replace, write_aside
 
 
 def write(path, text):
@@ -69,6 +70,19 @@ def test_a_move_that_fails_puts_the_folder_back(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["folder"]
 
 
+@pytest.mark.parametrize("letter", ["a", "写"])
+def test_a_name_as_long_as_may_be(letter, tmp_path):
+    most = os.pathconf(tmp_path, "PC_NAME_MAX") - len(".npz")
+    path = tmp_path / (letter * (most // len(letter.encode())) + ".npz")
+    path.write_text("before")
+    with write_aside(path, ".npz") as aside:
+        assert os.path.dirname(aside) == str(tmp_path)
+        assert os.path.basename(aside).startswith(letter)
+        write(aside, "after")
+    assert path.read_text() == "after"
+    assert os.listdir(tmp_path) == [path.name]
+
+
 def test_a_file_replaces_no_folder(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()
@@ -107,3 +121,14 @@ def test_contents_are_on_the_disk_before_their_name(tmp_path, monkeypatch):
     assert sorted(told[:3]) == ["file", "inner", "source"]
     assert told[3:] == ["rename", tmp_path.name]
     assert (tmp_path / "target" / "inner" / "file").read_text() == "content"
+
+
+def test_names_of_new_folders_are_flushed(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(module, "_flush", flushed.append)
+    make_folder(str(tmp_path / "a" / "b" / "c"))
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+    folders = [str(tmp_path / "a" / "b"), str(tmp_path / "a"), str(tmp_path)]
+    assert flushed == folders
+    make_folder(str(tmp_path / "a" / "b" / "c"))
+    assert flushed == folders  # nothing is new

@@ -3,8 +3,10 @@
 import keras
 from keras import ops
 
+from simclr_keras.argument_checks import check_boolean
 from simclr_keras.augmentation import functional
 from simclr_keras.augmentation.contract import Augmentation
+from simclr_keras.augmentation.images import check_images
 from simclr_keras.value_range import standardize_value_range
 
 
@@ -59,13 +61,18 @@ class CenterCropAndResize(Augmentation, keras.layers.Layer):
         kwargs.setdefault("dtype", "float32")
         super().__init__(autocast=False, **kwargs)
         self.height, self.width = functional.standardize_size((height, width))
-        functional.check_crop_proportion(crop_proportion)
         functional.check_interpolation(interpolation)
-        self.crop_proportion = crop_proportion
+        check_boolean("only_other_sizes", only_other_sizes)
+        self.crop_proportion = functional.check_crop_proportion(crop_proportion)
         self.interpolation = interpolation
         self.only_other_sizes = only_other_sizes
         self.value_range = standardize_value_range(value_range)
         self.built = True
+
+    def __call__(self, images, *args, **kwargs):
+        # Before Keras converts them, whose errors would not say of what.
+        check_images(images, type(self).__name__)
+        return super().__call__(images, *args, **kwargs)
 
     def call(self, images):
         images = ops.cast(images, functional.arithmetic_dtype(self))

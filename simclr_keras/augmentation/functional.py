@@ -13,11 +13,16 @@ accelerators like best.
 import keras
 from keras import ops
 
+from simclr_keras.argument_checks import check_number, to_numbers
+from simclr_keras.augmentation.images import check_images
+
 # ITU-R BT.601, with the digits of `tf.image.rgb_to_grayscale`.
 _LUMA = (0.2989, 0.587, 0.114)
 # `tf.image.resize` looks the bicubic kernel up in a table of this many steps
 # a pixel; the same steps here make the results equal to float32 rounding.
 _BICUBIC_STEPS = 1024
+# Far more than an image has pixels along a side; each takes memory.
+_MOST_TAPS = 2**20
 
 
 def adjust_brightness(images, factor):
@@ -40,6 +45,7 @@ def adjust_brightness(images, factor):
     Reference:
         - SimCLRv2 code; the first paper's adds a number instead.
     """
+    images, factor = _checked("adjust_brightness", images, factor=factor)
     return images * per_image(factor)
 
 
@@ -55,6 +61,7 @@ def adjust_contrast(images, factor):
     Returns:
         Float tensor (B, H, W, C), not clipped.
     """
+    images, factor = _checked("adjust_contrast", images, factor=factor)
     mean = ops.mean(images, axis=(1, 2), keepdims=True)
     return (images - mean) * per_image(factor) + mean
 
@@ -74,6 +81,7 @@ def adjust_saturation(images, factor):
     Raises:
         ValueError: If the images do not have three channels.
     """
+    images, factor = _checked("adjust_saturation", images, factor=factor)
     check_three_channels(images.shape[-1], "adjust_saturation")
     value = ops.max(images, axis=-1, keepdims=True)
     chroma = value - ops.min(images, axis=-1, keepdims=True)
@@ -107,6 +115,7 @@ def adjust_hue(images, delta):
     Raises:
         ValueError: If the images do not have three channels.
     """
+    images, delta = _checked("adjust_hue", images, delta=delta)
     check_three_channels(images.shape[-1], "adjust_hue")
     return turn_hue(images, per_image(delta), axis=-1)
 
@@ -154,6 +163,7 @@ def rgb_to_grayscale(images):
     Raises:
         ValueError: If the images do not have three channels.
     """
+    (images,) = _checked("rgb_to_grayscale", images)
     check_three_channels(images.shape[-1], "rgb_to_grayscale")
     return luma(images, axis=-1)
 
@@ -176,6 +186,8 @@ def gaussian_blur(images, sigma, kernel_size):
     Returns:
         Float tensor (B, H, W, C).
     """
+    images, sigma = _checked("gaussian_blur", images, sigma=sigma)
+    check_kernel_size(kernel_size)
     return from_planes(blur_planes(to_planes(images), sigma, kernel_size))
 
 
@@ -217,7 +229,15 @@ def crop_and_resize(
         >>> tuple(views.shape)
         (2, 24, 24, 3)
     """
-    box = (top, left, height, width)
+    images, *box = _checked(
+        "crop_and_resize",
+        images,
+        "float32",  # Pixels are counted in it.
+        top=top,
+        left=left,
+        height=height,
+        width=width,
+    )
     return from_planes(
         resize_planes(to_planes(images), *box, size, interpolation)
     )
@@ -243,17 +263,17 @@ def center_crop_and_resize(
     Raises:
         ValueError: If an argument is out of its range.
     """
-    check_crop_proportion(crop_proportion)
+    (images,) = _checked("center_crop_and_resize", images)
+    crop_proportion = check_crop_proportion(crop_proportion)
     out_height, out_width = standardize_size(size)
     _, rows, columns, _ = ops.shape(images)
     rows, columns = (ops.cast(side, "float32") for side in (rows, columns))
     aspect_ratio = out_width / out_height
-    height = ops.round(
-        crop_proportion * ops.minimum(rows, columns / aspect_ratio)
-    )
-    width = ops.round(
-        crop_proportion * ops.minimum(columns, rows * aspect_ratio)
-    )
+    height = ops.minimum(rows, columns / aspect_ratio)
+    width = ops.minimum(columns, rows * aspect_ratio)
+    # A box of no pixels has no values.
+    height = ops.maximum(ops.round(crop_proportion * height), 1.0)
+    width = ops.maximum(ops.round(crop_proportion * width), 1.0)
     top = ops.floor((rows - height + 1) / 2)
     left = ops.floor((columns - width + 1) / 2)
     box = (top, left, height, width)  # scalars: one box serves all images
@@ -276,7 +296,9 @@ def from_planes(planes):
 
 def blur_planes(planes, sigma, kernel_size):
     """`gaussian_blur` of planes (B, H, C, W)."""
-    sigma = ops.reshape(sigma, (-1, 1, 1))
+    # Below a hundredth of a pixel all taps but the middle one are 0 in every
+    # precision; the square of a smaller one might be 0 as well.
+    sigma = ops.reshape(ops.maximum(sigma, 0.01), (-1, 1, 1))
     reach = kernel_size // 2
 
     def band(size):  # -> (B, size, size)
@@ -327,6 +349,52 @@ def per_image(values):
     return ops.reshape(values, (-1, 1, 1, 1))
 
 
+def _checked(who, images, dtype=None, **parameters):
+    """Images as a tensor, and what goes with them in a dtype.
+
+    Args:
+        who: String, what messages call the function.
+        images: Tensor or array.
+        dtype: Of the parameters. None is that of the images.
+        **parameters: Tensors, arrays or numbers, one for each image or one
+            for all.
+
+    Returns:
+        List of tensors: the images, then the parameters.
+
+    Raises:
+        TypeError: If images are not floats, or parameters no numbers.
+        ValueError: If images are not (B, H, W, C), or parameters not (B,).
+    """
+    check_images(images, who)
+    images = ops.convert_to_tensor(images)
+    shape = tuple(images.shape)
+    if len(shape) != 4:
+        raise ValueError(
+            f"{who} takes images (B, H, W, C). Received: images.shape={shape}."
+        )
+    if not keras.backend.is_float_dtype(images.dtype):
+        raise TypeError(
+            f"{who} takes images of a float dtype, in [0, 1]. Received: images "
+            f"of dtype {keras.backend.standardize_dtype(images.dtype)}."
+        )
+    result = [images]
+    for name, values in parameters.items():
+        values = to_numbers(name, values)
+        count = tuple(values.shape)
+        if len(count) > 1 or (
+            count
+            and None not in (*count, shape[0])
+            and count[0] not in (1, shape[0])
+        ):
+            raise ValueError(
+                f"`{name}` must have the shape (B,), a number for each image. "
+                f"Received: {name}.shape={count} for images.shape={shape}."
+            )
+        result.append(ops.cast(values, dtype or images.dtype))
+    return result
+
+
 def arithmetic_dtype(layer):
     """What a layer computes in: its compute dtype, but float32 at least."""
     return keras.backend.result_type(layer.compute_dtype, "float32")
@@ -334,7 +402,8 @@ def arithmetic_dtype(layer):
 
 def standardize_size(size):
     """Returns `size` as a pair of positive integers (height, width)."""
-    pair = tuple(size) if hasattr(size, "__len__") else (size, size)
+    is_sequence = isinstance(size, (list, tuple))
+    pair = tuple(size) if is_sequence else (size, size)
     if len(pair) != 2 or not all(isinstance(x, int) and x > 0 for x in pair):
         raise ValueError(
             "`size` must be a positive integer or a pair (height, width) of "
@@ -343,9 +412,18 @@ def standardize_size(size):
     return pair
 
 
+def check_kernel_size(kernel_size):
+    """Raises a `ValueError` unless it is a sensible number of taps."""
+    if not isinstance(kernel_size, int) or not 0 < kernel_size <= _MOST_TAPS:
+        raise ValueError(
+            f"`kernel_size` must be a positive integer, at most {_MOST_TAPS}. "
+            f"Received: kernel_size={kernel_size!r}."
+        )
+
+
 def check_interpolation(interpolation):
     """Raises a `ValueError` if there is no such interpolation."""
-    if interpolation not in _KERNELS:
+    if not isinstance(interpolation, str) or interpolation not in _KERNELS:
         raise ValueError(
             f"`interpolation` must be one of {sorted(_KERNELS)}. Received: "
             f"interpolation={interpolation!r}."
@@ -353,12 +431,13 @@ def check_interpolation(interpolation):
 
 
 def check_crop_proportion(crop_proportion):
-    """Raises a `ValueError` unless the proportion lies in (0, 1]."""
-    if not 0 < crop_proportion <= 1:
-        raise ValueError(
-            "`crop_proportion` must lie in (0, 1]. Received: "
-            f"crop_proportion={crop_proportion!r}."
-        )
+    """Returns a number in (0, 1]; raises for anything else."""
+    return check_number(
+        "crop_proportion",
+        crop_proportion,
+        "lie in (0, 1]",
+        lambda x: 0 < x <= 1,
+    )
 
 
 def check_three_channels(channels, who):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from simclr_keras.argument_checks import check_boolean, check_number
 from simclr_keras.augmentation import functional
 from simclr_keras.augmentation.functional import per_image
 from simclr_keras.augmentation.random_image_layer import (
@@ -78,27 +79,22 @@ class RandomColorJitter(RandomImageLayer):
         **kwargs,
     ):
         super().__init__(value_range=value_range, seed=seed, **kwargs)
-        for name, value in (
-            ("brightness", brightness),
-            ("contrast", contrast),
-            ("saturation", saturation),
-        ):
-            if not value >= 0:
-                raise ValueError(
-                    f"`{name}` must be a number >= 0. Received: "
-                    f"{name}={value!r}."
-                )
-        if not 0 <= hue <= 0.5:
-            raise ValueError(
-                "`hue` must lie in [0, 0.5], in turns of the colour circle. "
-                f"Received: hue={hue!r}."
+        self.brightness, self.contrast, self.saturation = (
+            check_number(name, value, "be a number >= 0", lambda x: x >= 0)
+            for name, value in (
+                ("brightness", brightness),
+                ("contrast", contrast),
+                ("saturation", saturation),
             )
-        check_probability("probability", probability)
-        self.brightness = brightness
-        self.contrast = contrast
-        self.saturation = saturation
-        self.hue = hue
-        self.probability = probability
+        )
+        self.hue = check_number(
+            "hue",
+            hue,
+            "lie in [0, 0.5], in turns of the colour circle",
+            lambda x: 0 <= x <= 0.5,
+        )
+        check_boolean("additive_brightness", additive_brightness)
+        self.probability = check_probability("probability", probability)
         self.additive_brightness = additive_brightness
 
     def parameters(self, shape, uniform):

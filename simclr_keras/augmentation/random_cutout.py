@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from simclr_keras.argument_checks import check_number
 from simclr_keras.augmentation.random_image_layer import (
     RandomImageLayer,
     check_probability,
@@ -58,18 +59,13 @@ class RandomCutout(RandomImageLayer):
         **kwargs,
     ):
         super().__init__(value_range=value_range, seed=seed, **kwargs)
-        if not 0 < size <= 1:
-            raise ValueError(
-                f"`size` must lie in (0, 1]. Received: size={size!r}."
-            )
-        if not 0 <= fill <= 1:
-            raise ValueError(
-                f"`fill` must lie in [0, 1]. Received: fill={fill!r}."
-            )
-        check_probability("probability", probability)
-        self.size = size
-        self.fill = fill
-        self.probability = probability
+        self.size = check_number(
+            "size", size, "lie in (0, 1]", lambda x: 0 < x <= 1
+        )
+        self.fill = check_number(
+            "fill", fill, "lie in [0, 1]", lambda x: 0 <= x <= 1
+        )
+        self.probability = check_probability("probability", probability)
 
     def parameters(self, shape, uniform):
         u = uniform(3)

@@ -67,16 +67,10 @@ class RandomGaussianBlur(RandomImageLayer):
                 "`sigma_range` must hold positive numbers. Received: "
                 f"sigma_range={sigma_range!r}."
             )
-        if kernel_size is not None and not (
-            isinstance(kernel_size, int) and kernel_size > 0
-        ):
-            raise ValueError(
-                "`kernel_size` must be a positive integer or None. Received: "
-                f"kernel_size={kernel_size!r}."
-            )
-        check_probability("probability", probability)
+        if kernel_size is not None:
+            functional.check_kernel_size(kernel_size)
         self.kernel_size = kernel_size
-        self.probability = probability
+        self.probability = check_probability("probability", probability)
 
     def parameters(self, shape, uniform):
         u = uniform(2)

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from simclr_keras.argument_checks import check_number
 from simclr_keras.augmentation.functional import per_image
 from simclr_keras.augmentation.random_image_layer import (
     RandomImageLayer,
@@ -55,13 +56,10 @@ class RandomGaussianNoise(RandomImageLayer):
         **kwargs,
     ):
         super().__init__(value_range=value_range, seed=seed, **kwargs)
-        if not stddev >= 0:
-            raise ValueError(
-                f"`stddev` must be a number >= 0. Received: stddev={stddev!r}."
-            )
-        check_probability("probability", probability)
-        self.stddev = stddev
-        self.probability = probability
+        self.stddev = check_number(
+            "stddev", stddev, "be a number >= 0", lambda x: x >= 0
+        )
+        self.probability = check_probability("probability", probability)
 
     def parameters(self, shape, uniform):
         size = shape[1] * shape[2] * shape[3]

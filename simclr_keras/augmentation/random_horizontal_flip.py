@@ -46,8 +46,7 @@ class RandomHorizontalFlip(RandomImageLayer):
         self, probability=0.5, value_range=(0, 255), seed=None, **kwargs
     ):
         super().__init__(value_range=value_range, seed=seed, **kwargs)
-        check_probability("probability", probability)
-        self.probability = probability
+        self.probability = check_probability("probability", probability)
 
     def parameters(self, shape, uniform):
         u = uniform(1)[:, 0]

@@ -6,8 +6,10 @@ import keras
 from keras import ops
 
 from simclr_keras import distribution, keras_private
+from simclr_keras.argument_checks import check_number, pair_of_numbers
 from simclr_keras.augmentation import counter_random, functional
 from simclr_keras.augmentation.contract import Augmentation
+from simclr_keras.augmentation.images import check_images
 from simclr_keras.value_range import (
     looks_scaled,
     standardize_value_range,
@@ -68,6 +70,7 @@ class RandomImageLayer(Augmentation, keras.layers.Layer):
         # Cast by hand: autocasting would leave integers as they are.
         super().__init__(autocast=False, **kwargs)
         self.value_range = standardize_value_range(value_range)
+        check_seed(seed)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._has_seen_images = False
@@ -148,6 +151,11 @@ class RandomImageLayer(Augmentation, keras.layers.Layer):
         number = ops.cast(number, "int32")
         seed = own[0] if seed is None else ops.full_like(number, seed)
         return ops.stack([ops.cast(seed, "int32"), number])
+
+    def __call__(self, images, *args, **kwargs):
+        # Before Keras converts them, whose errors would not say of what.
+        check_images(images, type(self).__name__)
+        return super().__call__(images, *args, **kwargs)
 
     def call(self, images, training=True, index=None, key=None):
         if not training:
@@ -241,9 +249,9 @@ class RandomImageLayer(Augmentation, keras.layers.Layer):
 
 def standardize_range(name, values, low=None, high=None):
     """Returns a pair (smallest, largest), checked against limits."""
-    pair = tuple(values) if hasattr(values, "__len__") else ()
+    pair = pair_of_numbers(values)
     if (
-        len(pair) != 2
+        not pair
         or not pair[0] <= pair[1]
         or (low is not None and not pair[0] >= low)
         or (high is not None and not pair[1] <= high)
@@ -258,9 +266,18 @@ def standardize_range(name, values, low=None, high=None):
 
 
 def check_probability(name, value):
-    """Raises a `ValueError` unless `value` lies in [0, 1]."""
-    if not 0 <= value <= 1:
+    """Returns a number in [0, 1]; raises for anything else."""
+    return check_number(
+        name, value, "be a probability in [0, 1]", lambda x: 0 <= x <= 1
+    )
+
+
+def check_seed(seed):
+    """Raises a `ValueError` unless Keras's generators can hold a seed."""
+    if isinstance(seed, bool) or (
+        isinstance(seed, int) and not -(2**63) <= seed < 2**63
+    ):
         raise ValueError(
-            f"`{name}` must be a probability in [0, 1]. Received: "
-            f"{name}={value!r}."
+            "`seed` must be None or an integer of 64 bits. Received: "
+            f"seed={seed!r}."
         )

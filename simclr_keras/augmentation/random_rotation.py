@@ -51,7 +51,8 @@ class RandomRotation(RandomImageLayer):
             )
         # A quarter turn transposes and mirrors; a half turn mirrors twice.
         turns = per_image(quarter_turns)
-        half = ops.flip(images, axis=(1, 2))
+        # Axis by axis: on TensorFlow, Keras 3.12 takes one.
+        half = ops.flip(ops.flip(images, axis=1), axis=2)
         quarter = ops.transpose(images, (0, 2, 1, 3))
         images = ops.where(turns == 2, half, images)
         images = ops.where(turns == 1, ops.flip(quarter, axis=1), images)

@@ -47,8 +47,7 @@ class RandomSobel(RandomImageLayer):
         self, probability=1.0, value_range=(0, 255), seed=None, **kwargs
     ):
         super().__init__(value_range=value_range, seed=seed, **kwargs)
-        check_probability("probability", probability)
-        self.probability = probability
+        self.probability = check_probability("probability", probability)
 
     def parameters(self, shape, uniform):
         u = uniform(1)[:, 0]
@@ -56,6 +55,12 @@ class RandomSobel(RandomImageLayer):
 
     def transform(self, images, is_filtered):
         """Filters the images where the bool tensor (B,) says so."""
+        if 1 in images.shape[1:3]:
+            raise ValueError(
+                "RandomSobel needs images of at least 2x2 pixels, whose border "
+                "it reflects. Received: images.shape="
+                f"{tuple(images.shape)}."
+            )
         padded = ops.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
 
         def smooth(x, axis):  # 1 2 1

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from simclr_keras import distribution
+from simclr_keras.argument_checks import check_boolean, check_number
 from simclr_keras.augmentation.random_color_jitter import RandomColorJitter
 from simclr_keras.augmentation.random_gaussian_blur import RandomGaussianBlur
 from simclr_keras.augmentation.random_grayscale import RandomGrayscale
@@ -84,11 +85,11 @@ class SimCLRAugmentation(RandomImageLayer):
         **kwargs,
     ):
         super().__init__(value_range=value_range, seed=seed, **kwargs)
-        if not strength >= 0:
-            raise ValueError(
-                "`strength` must be a number >= 0. Received: "
-                f"strength={strength!r}."
-            )
+        strength = check_number(
+            "strength", strength, "be a number >= 0", lambda x: x >= 0
+        )
+        check_boolean("blur", blur)
+        check_boolean("flip", flip)
         self.strength = strength
         self.blur = blur
         self.flip = flip

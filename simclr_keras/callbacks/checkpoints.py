@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from simclr_keras import distribution, user_code
+from simclr_keras.argument_checks import check_positive_integer
 from simclr_keras.callbacks.background import Background
 from simclr_keras.callbacks.checksum import checksum_of, has_checksum
 from simclr_keras.callbacks.folder_lock import FolderLock
@@ -20,7 +21,7 @@ from simclr_keras.callbacks.training_state import (
     load_training_state,
     training_state,
 )
-from simclr_keras.write_aside import replace
+from simclr_keras.write_aside import make_folder, replace
 
 _NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?\.weights\.h5")
 
@@ -61,9 +62,9 @@ class Checkpoints(keras.callbacks.Callback):
     patience of `EarlyStopping`) is not saved.
 
     With several workers the chief writes and all of them restore, so the
-    folder must be one that all of them see; they save at the ends of epochs
-    alone, and a signal saves nothing. A second run in the same folder is
-    refused while the first one lives.
+    folder must be one that all of them see. A signal to one of them stops all
+    after the same step: they ask each other at every step. A second run in the
+    same folder is refused while the first one lives.
 
     Args:
         path: String, the folder. It is made if it does not exist.
@@ -131,9 +132,9 @@ class Checkpoints(keras.callbacks.Callback):
         signals=(signal.SIGINT, signal.SIGTERM),
     ):
         super().__init__()
-        _check_positive_integer("keep", keep)
+        check_positive_integer("keep", keep)
         if every_steps is not None:
-            _check_positive_integer("every_steps", every_steps)
+            check_positive_integer("every_steps", every_steps)
         if every_minutes is not None:
             _check_minutes(every_minutes)
         if mode not in ("auto", "min", "max"):
@@ -160,7 +161,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._steps_done = None
         self._saved_at = (0, 0.0)  # steps of this epoch, time
         self._request = StopRequest(self.signals)
-        self._is_multi_worker = False
+        self._strategy = None
         self._writing = Background()
         self._lock = None
 
@@ -274,28 +275,25 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._is_training = True
         self._request.listen()
-        strategy = distribution.strategy_of(self.model)
-        # Metrics of several workers are read by all of them together, where
-        # only the chief writes.
-        self._is_multi_worker = strategy is not None and (
-            distribution.is_multi_worker(strategy)
-        )
+        self._strategy = distribution.strategy_of(self.model)
 
     def on_train_end(self, logs=None):
         self._is_training = False
         self._stop_passing_over()
-        self._finish_writing()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
         is_requested = self._request.is_made
-        self._request.end()
+        try:
+            self._finish_writing(is_last=True)
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+            self._request.end()
         if is_requested:
             raise KeyboardInterrupt
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._is_chief() and self._lock is None:
-            os.makedirs(self.path, exist_ok=True)
+            make_folder(self.path)
             self._lock = FolderLock(self.path)
         if self._model_at_position is not self.model:
             self._start(epoch)
@@ -314,30 +312,32 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         step = batch + 1
-        if step <= self._position[1]:
-            self._stop_if_requested()  # All of it is saved already.
+        is_requested, is_due = self._ask_all(
+            self._request.is_made, self._is_due(step)
+        )
+        if step <= self._position[1]:  # All of it is saved already.
+            if is_requested:
+                self._stop()
             return
         self._is_proven = True
         self._position = (self._position[0], step)
-        if self._request.is_made:
-            if not self._is_multi_worker:
-                self._keep_metrics()
-                self._save(is_last=True)
+        if is_requested:
+            self._metrics = self._read_metrics()
+            self._save(self._metrics, is_last=True)
             self._stop()
-        elif self._is_due(step) and not self._is_multi_worker:
-            self._save()
+        elif is_due:
+            self._save(self._read_metrics())
         elif not self._writing.is_busy():
             self._finish_writing()
 
     def on_test_begin(self, logs=None):
         # `evaluate` within `fit`, which begins with new metrics.
-        if self._is_training and not self._is_multi_worker:
-            self._keep_metrics()
+        if self._is_training:
+            self._metrics = self._read_metrics()
 
     def on_test_batch_end(self, batch, logs=None):
-        if self._is_training and self._request.is_made:
-            if not self._is_multi_worker:
-                self._save(is_last=True)
+        if self._is_training and self._ask_all(self._request.is_made)[0]:
+            self._save(self._metrics, is_last=True)
             self._stop()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -345,7 +345,7 @@ class Checkpoints(keras.callbacks.Callback):
             self.history.setdefault(name, []).append(float(value))
         self._position = (epoch + 1, 0)
         self._metrics = None
-        self._save()
+        self._save([])
 
     # --- How -----------------------------------------------------------------
     def _start(self, epoch):
@@ -361,7 +361,7 @@ class Checkpoints(keras.callbacks.Callback):
             )
         self.history = {}
         self._model_at_position, self._position = self.model, (epoch, 0)
-        self._save()
+        self._save([])
 
     def _pass_over(self, step):
         """Brings the epoch that was interrupted to where it was."""
@@ -373,10 +373,9 @@ class Checkpoints(keras.callbacks.Callback):
         }
         self._steps_done = StepsDone(self.model, step, logs)
 
-    def _keep_metrics(self):
-        self._metrics = [
-            ops.convert_to_numpy(v) for v in self.model.metrics_variables
-        ]
+    def _read_metrics(self):
+        # Those of several workers are read by all of them together.
+        return [ops.convert_to_numpy(v) for v in self.model.metrics_variables]
 
     def _set_metrics(self):
         """Sets the metrics to what they were in the midst of the epoch."""
@@ -407,11 +406,14 @@ class Checkpoints(keras.callbacks.Callback):
         minutes = (time.monotonic() - saved_time) / 60
         return self.every_minutes is not None and minutes >= self.every_minutes
 
-    def _stop_if_requested(self):
-        if self._request.is_made:
-            self._stop()
+    def _ask_all(self, *conditions):
+        """Whether one of the workers has something, the same on all."""
+        return distribution.any_worker(self._strategy, *conditions)
 
     def _stop(self):
+        # A worker that ends takes the others with it: the chief is to have
+        # written before that.
+        self._ask_all(True)
         self._is_training = False
         self._stop_passing_over()
         self._request.end()
@@ -420,14 +422,13 @@ class Checkpoints(keras.callbacks.Callback):
     def _is_chief(self):
         return distribution.is_chief(distribution.strategy_of(self.model))
 
-    def _save(self, is_last=False):
+    def _save(self, metrics, is_last=False):
         """Writes the state at `_position`, the first and the last at once."""
         self._saved_at = (self._position[1], time.monotonic())
         self._is_proven = False
         if not self._is_chief():
             return
-        self._finish_writing()
-        metrics = [] if self._is_multi_worker else self._metrics
+        self._finish_writing(is_last)
         content = training_state(self.model, {"history": self.history}, metrics)
         position, best = self._position, self.best()
 
@@ -442,20 +443,34 @@ class Checkpoints(keras.callbacks.Callback):
                 with contextlib.suppress(OSError):
                     os.remove(partial)
                 raise _NotWrittenError(position, error) from error
-            for old in self.positions()[: -self.keep]:
-                if old != best:
-                    os.remove(self.file(*old))
+            self._remove_old(position, best)
 
         self._writing.run(write)
         if is_last or not self.positions():
-            self._finish_writing()
+            self._finish_writing(is_last)
 
-    def _finish_writing(self):
+    def _remove_old(self, position, best):
+        """Removes what is not kept, after a checkpoint has been written."""
+        path = self.path
+        try:
+            # Damaged ones may be ahead: they do not count.
+            done = [each for each in self.positions() if each <= position]
+            for old in done[: -self.keep]:
+                if old != best:
+                    path = self.file(*old)
+                    os.remove(path)
+        except OSError as error:
+            raise _NotRemovedError(path, error) from error
+
+    def _finish_writing(self, is_last=False):
         """Waits for what is being written, and warns if that failed."""
         try:
             self._writing.wait()
+            return
         except _NotWrittenError as failure:
-            if not self.positions():  # Nothing would ever be there to restore.
+            # Its own file may be there, and not yet for good.
+            others = [p for p in self.positions() if p < failure.position]
+            if not others:  # Nothing would ever be there to restore.
                 raise failure.error from None
             epoch, step = failure.position
             place = (
@@ -463,13 +478,21 @@ class Checkpoints(keras.callbacks.Callback):
                 if step
                 else (f"epoch {epoch}")
             )
-            last = self.file(*self.positions()[-1])
-            warnings.warn(
+            last = self.file(*others[-1])
+            text = (
                 f"The checkpoint after {place} could not be written: "
-                f"{failure.error}. The last one is {last!r}. Training goes on, "
-                "and the next one is tried again.",
-                stacklevel=user_code.stacklevel(),
+                f"{failure.error}. The last one is {last!r}."
             )
+        except _NotRemovedError as failure:
+            text = (
+                f"The old checkpoint {failure.path!r} could not be removed: "
+                f"{failure.error}."
+            )
+        if not is_last:
+            text += (
+                " Training goes on, and with the next one it is tried again."
+            )
+        warnings.warn(text, stacklevel=user_code.stacklevel())
 
 
 class _NotWrittenError(Exception):
@@ -479,16 +502,11 @@ class _NotWrittenError(Exception):
         self.error = error
 
 
-def _check_positive_integer(name, value):
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(
-            f"`{name}` must be an integer. Received: "
-            f"{name}={value!r} of type {type(value)}."
-        )
-    if value < 1:
-        raise ValueError(
-            f"`{name}` must be a positive integer. Received: {name}={value}."
-        )
+class _NotRemovedError(Exception):
+    def __init__(self, path, error):
+        super().__init__(str(error))
+        self.path = path
+        self.error = error
 
 
 def _check_minutes(value):

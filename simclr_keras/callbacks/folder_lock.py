@@ -1,5 +1,6 @@
 """One process at a time writes in a folder."""
 
+import contextlib
 import os
 import socket
 
@@ -38,15 +39,18 @@ class FolderLock:
             owner = self._file.read().strip() or "unknown"
             self._file.close()
             raise ValueError(
-                "Only one process at a time can write in a folder. Received: "
-                f"{path!r}, in which another one writes ({owner}). Wait for "
-                "it, stop it, or choose another folder."
+                f"Only one process at a time can write in {path}. Another "
+                f"one does: {owner}. Wait for it, stop it, or choose another "
+                "folder."
             ) from None
         except OSError:  # The file system has no locks.
             return
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._file.flush()
+        owner = f"process {os.getpid()} on {socket.gethostname()}\n"
+        # A note, for which a full disk may have no room. Without a buffer,
+        # which would be written when the file is closed.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file.fileno(), 0)
+            os.write(self._file.fileno(), owner.encode())
 
     def release(self):
         """Lets others in."""

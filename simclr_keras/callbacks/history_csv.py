@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from simclr_keras import distribution, user_code
-from simclr_keras.write_aside import replace
+from simclr_keras.write_aside import make_folder, replace
 
 
 class HistoryCSV(keras.callbacks.Callback):
@@ -100,10 +100,10 @@ class HistoryCSV(keras.callbacks.Callback):
         # Not every epoch has every value: see `fit(validation_freq=...)`.
         names = dict.fromkeys(name for row in self._rows for name in row)
         folder = os.path.dirname(self.path)
-        if folder:
-            os.makedirs(folder, exist_ok=True)
         partial = self.path + ".part"
         try:
+            if folder:
+                make_folder(folder)
             with open(partial, "w", newline="") as file:
                 writer = csv.DictWriter(file, list(names), restval="")
                 writer.writeheader()
@@ -113,8 +113,8 @@ class HistoryCSV(keras.callbacks.Callback):
             with contextlib.suppress(OSError):
                 os.remove(partial)
             warnings.warn(
-                f"{self.path!r} could not be written: {error}. It is as it was "
-                "after an earlier epoch. Training goes on, and the next epoch "
-                "writes all rows.",
+                f"{self.path!r} could not be written: {error}. What was there "
+                "is untouched. Training goes on, and the next epoch writes all "
+                "rows.",
                 stacklevel=user_code.stacklevel(),
             )

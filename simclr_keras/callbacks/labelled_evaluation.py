@@ -59,6 +59,12 @@ class LabelledEvaluation(keras.callbacks.Callback):
             )
 
     def on_epoch_end(self, epoch, logs=None):
+        if logs is not None and self.name in logs:
+            raise ValueError(
+                f"{type(self).__name__} must have a `name` of its own in the "
+                f"logs. Received: name={self.name!r}, which a metric or "
+                "another callback has."
+            )
         is_last = epoch + 1 == (self.params or {}).get("epochs")
         if self._last is None or epoch % self.every == 0 or is_last:
             self._last = self._look()

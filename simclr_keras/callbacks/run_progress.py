@@ -10,6 +10,7 @@ import keras
 from simclr_keras import distribution
 
 BAR_WIDTH = 24
+FIRST_LINE_AFTER = 30.0  # seconds of steps, in a file
 
 
 class RunProgress(keras.callbacks.Callback):
@@ -22,8 +23,10 @@ class RunProgress(keras.callbacks.Callback):
 
     and counts the epochs before `initial_epoch`. The time left follows from the
     steps of this start, without the first one, in which Keras compiles the
-    step. On a terminal one line is overwritten; a file or a notebook gets a
-    line per epoch. With several workers the chief prints.
+    step. On a terminal one line is overwritten, which leaves out the bar and
+    then metrics where it is narrow; a file or a notebook gets a line per epoch,
+    and one after half a minute, so that it tells early how long the run will
+    take. With several workers the chief prints.
 
     Args:
         metrics: Sequence of strings, the names in the logs to show. None shows
@@ -58,10 +61,12 @@ class RunProgress(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         # None for a dataset of unknown size, until an epoch has ended.
         self._steps_per_epoch = self.params.get("steps")
-        self._timed_from = None
+        self._timed_from, self._written_at = None, -math.inf
         self._is_terminal = self._stream().isatty()
         strategy = distribution.strategy_of(self.model)
         self._is_chief = distribution.is_chief(strategy)
+        if self._is_terminal:
+            self._write("The first step is compiled ...", end="")
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._batches = epoch, 0
@@ -76,12 +81,17 @@ class RunProgress(keras.callbacks.Callback):
         if self._is_terminal and now - self._written_at > 0.1:
             self._written_at = now
             self._write(self._line(logs, now), end="")
+        is_first = not self._is_terminal and self._written_at == -math.inf
+        if is_first and now - self._timed_from[-1] >= FIRST_LINE_AFTER:
+            self._written_at = now
+            self._write(self._line(logs, now), end="\n")
 
     def on_epoch_end(self, epoch, logs=None):
         if self._steps_per_epoch is None:
             self._steps_per_epoch = self._batches
         self._batches = self._steps_per_epoch
-        self._write(self._line(logs, time.monotonic()), end="\n")
+        self._written_at = now = time.monotonic()
+        self._write(self._line(logs, now), end="\n")
 
     def _stream(self):
         return sys.stdout if self.stream is None else self.stream
@@ -91,7 +101,7 @@ class RunProgress(keras.callbacks.Callback):
             return
         if self._is_terminal:
             # All of one line, so that nothing is left of what it replaces.
-            width = shutil.get_terminal_size().columns - 1
+            width = _terminal_width()
             line = "\r" + line[:width].ljust(width)
         self._stream().write(line + end)
         self._stream().flush()
@@ -101,24 +111,34 @@ class RunProgress(keras.callbacks.Callback):
 
     def _line(self, logs, now):
         epochs = self.params["epochs"]
-        parts = [f"epoch {self._epoch + 1}/{epochs}"]
-        left = None
+        epoch, bar, left = f"epoch {self._epoch + 1}/{epochs}", "", []
         if self._steps_per_epoch is None:
-            parts[0] += f" {self._batches} steps"
+            count = f" {self._batches} steps"
         else:
             step = self._step(self._epoch, self._batches)
             total = self._step(epochs, 0)
             filled = BAR_WIDTH * step // total
-            bar = "=" * filled + "." * (BAR_WIDTH - filled)
-            parts[0] += f" [{bar}] {step}/{total}"
-            left = self._seconds_left(step, total, now)
+            bar = f" [{'=' * filled}{'.' * (BAR_WIDTH - filled)}]"
+            count = f" {step}/{total}"
+            seconds = self._seconds_left(step, total, now)
+            if seconds is not None:
+                left = [f"{format_seconds(seconds)} left"]
         logs = logs or {}
-        for name in logs if self.metrics is None else self.metrics:
-            if name in logs:
-                parts.append(f"{name} {float(logs[name]):.3f}")
-        if left is not None:
-            parts.append(f"{format_seconds(left)} left")
-        return "  ".join(parts)
+        values = [
+            f"{name} {float(logs[name]):.3f}"
+            for name in (logs if self.metrics is None else self.metrics)
+            if name in logs
+        ]
+
+        def line():
+            return "  ".join([epoch + bar + count, *values, *left])
+
+        width = _terminal_width() if self._is_terminal else math.inf
+        if len(line()) > width:
+            bar = ""
+        while values and len(line()) > width:
+            values.pop()
+        return line()
 
     def _seconds_left(self, step, total, now):
         """None if there was no step to take the time of yet."""
@@ -127,6 +147,11 @@ class RunProgress(keras.callbacks.Callback):
         *first, started = self._timed_from
         done = step - self._step(*first)
         return (now - started) / done * (total - step) if done else None
+
+
+def _terminal_width():
+    """The columns to write in: in the last one some terminals wrap."""
+    return shutil.get_terminal_size().columns - 1
 
 
 def format_seconds(seconds):

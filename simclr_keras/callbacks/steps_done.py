@@ -56,3 +56,9 @@ class StepsDone:
         if not self._calls:
             self.end()
         return (self._logs, *state) if state else self._logs
+
+
+def passes_over_steps(model):
+    """Whether the next step of a model in `fit` is passed over."""
+    train = getattr(model, "train_function", None)
+    return isinstance(getattr(train, "__self__", None), StepsDone)

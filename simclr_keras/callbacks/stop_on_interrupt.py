@@ -4,6 +4,7 @@ import signal
 
 import keras
 
+from simclr_keras import distribution
 from simclr_keras.callbacks.stop_request import StopRequest
 
 
@@ -18,7 +19,7 @@ class StopOnInterrupt(keras.callbacks.Callback):
 
     The signals are caught while `fit` runs and only then, however it ends.
     Python allows this in the main thread; in another one the callback does
-    nothing.
+    nothing. With several workers a signal to one of them stops all.
 
     Put it last: the callbacks before it then see the step that was finished.
 
@@ -65,6 +66,7 @@ class StopOnInterrupt(keras.callbacks.Callback):
         self._stop_if_requested()  # of the validation in `fit`
 
     def _stop_if_requested(self):
-        if self._request.is_made:
+        strategy = distribution.strategy_of(self.model)
+        if distribution.any_worker(strategy, self._request.is_made)[0]:
             self._request.end()
             raise KeyboardInterrupt

@@ -8,13 +8,13 @@ import h5py
 import numpy as np
 from keras import ops
 
-from simclr_keras import distribution
+from simclr_keras import distribution, keras_private
 
 # Beside the groups that Keras writes for the model's attributes.
 GROUP = "simclr_keras"
 
 
-def training_state(model, notes, metrics=None):
+def training_state(model, notes, metrics):
     """What a compiled model needs to continue its training exactly.
 
     `model.save_weights` writes the weights and the optimizer with its
@@ -26,8 +26,8 @@ def training_state(model, notes, metrics=None):
     Args:
         model: `keras.Model`, built and compiled.
         notes: Dictionary that JSON can hold, returned when it is loaded.
-        metrics: List of arrays, the values of the metrics' variables. None is
-            what they are. Defaults to None.
+        metrics: List of arrays, the values of the metrics' variables; empty
+            between two epochs.
 
     Returns:
         Bytes-like, the content of a ".weights.h5" file. In memory: after a
@@ -36,14 +36,13 @@ def training_state(model, notes, metrics=None):
     _build_optimizer(model)
     memory = _InMemory()
     model.save_weights(memory, overwrite=True)
+    keras_private.remember_what_is_not_saved()
     with h5py.File(memory, "a") as file:
         group = file.create_group(GROUP)
         group["notes"] = _encode(notes)
         group["optimizer"] = _encode(_describe(model.optimizer))
         for number, state in enumerate(_random_states(model)):
             group[f"random_states/{number}"] = ops.convert_to_numpy(state)
-        if metrics is None:
-            metrics = map(ops.convert_to_numpy, model.metrics_variables)
         for number, value in enumerate(metrics):
             group[f"metrics/{number}"] = value
     return memory.getbuffer()

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from simclr_keras.argument_checks import check_names, to_array
 from simclr_keras.data.image_set import (
     ImageData,
     ImageSet,
@@ -12,8 +13,10 @@ from simclr_keras.data.image_set import (
     split_indices,
 )
 from simclr_keras.optional_imports import import_optional
+from simclr_keras.value_range import standardize_value_range
 
 VALUE_RANGES = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
+MOST_CLASSES = 10_000_000
 IN_MEMORY_LIMIT = 2**30  # bytes
 
 
@@ -65,7 +68,7 @@ def from_arrays(
             f"Received: images.dtype={images.dtype}, value_range=None. Pass "
             "value_range=(0, 1) if black is 0 and white is 1."
         )
-    value_range = tuple(float(value) for value in value_range)
+    value_range = tuple(map(float, standardize_value_range(value_range)))
     _check_range("images", images, value_range)
     train = ArrayImageSet(images, _check_labels("labels", labels, images))
 
@@ -91,9 +94,13 @@ def from_arrays(
 
     all_labels = [part.labels for part in (train, test) if part is not None]
     all_labels = [part for part in all_labels if part is not None]
+    if class_names is not None:
+        check_names("class_names", class_names)
     if all_labels:
         num_classes = 1 + max(int(part.max()) for part in all_labels)
-        class_names = tuple(class_names or map(str, range(num_classes)))
+        if class_names is None or not len(class_names):
+            class_names = map(str, range(num_classes))
+        class_names = tuple(class_names)
         if len(class_names) < num_classes:
             raise ValueError(
                 "`class_names` must have a name for each class. Received: "
@@ -220,7 +227,7 @@ def keep_in_memory(images, in_memory):
 
 
 def _check_images(name, images):
-    images = np.asarray(images)
+    images = to_array(name, images)
     if images.ndim != 4 or 0 in images.shape:
         hint = " Add a channel: images[..., None]." if images.ndim == 3 else ""
         raise ValueError(
@@ -259,7 +266,7 @@ def _check_range(name, images, value_range):
 def _check_labels(name, labels, images):
     if labels is None:
         return None
-    labels = np.asarray(labels)
+    labels = to_array(name, labels)
     if labels.shape not in ((len(images),), (len(images), 1)):
         raise ValueError(
             f"`{name}` must have shape (N,), one label per image. Received: "
@@ -274,5 +281,12 @@ def _check_labels(name, labels, images):
         raise ValueError(
             f"`{name}` must be classes counted from 0. Received: the label "
             f"{labels.min()}."
+        )
+    if labels.max() >= MOST_CLASSES:
+        # A name for each class takes memory.
+        raise ValueError(
+            f"`{name}` must be classes counted from 0, at most {MOST_CLASSES:,}"
+            f" of them. Received: the label {labels.max()}. Number them by "
+            "np.unique(labels, return_inverse=True)[1]."
         )
     return labels.reshape(-1).astype("int64")

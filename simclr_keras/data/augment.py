@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
+from simclr_keras.data.image_set import check_parallel_calls
 from simclr_keras.data.training_dataset import count_passes
 from simclr_keras.data.view_keys import ViewKeys, check_backend
 from simclr_keras.value_range import check_dtype
@@ -86,6 +87,7 @@ def augment(
             "`initial_step` must be at least 0. Received: "
             f"initial_step={initial_step}."
         )
+    check_parallel_calls(num_parallel_calls)
     views = _Views(augmentation)
     images, _ = _take_apart(dataset.element_spec)
     for each in views.augmentations:

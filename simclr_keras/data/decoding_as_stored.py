@@ -170,5 +170,9 @@ def _decoded(function, data):
 
 def message_of(error):
     """What an error of TensorFlow's says, without where it happened."""
-    message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip()
+    message = re.sub(
+        r"\{\{.*?\}\}|\[Op:.*|\[\[.*|^Error in user-defined.*::\w+: ",
+        "",
+        error.message,
+    ).strip()
     return message.rstrip(".") + "."

@@ -155,7 +155,7 @@ def load_image_folder(
 
     in_memory = not_both(in_memory, cache_dir)
     paths, unreadable = _list_images("path", path, max_bytes)
-    channels, dtype = _kind_of_images(channels, dtype, paths, max_pixels)
+    channels, dtype = kind_of_images(paths, channels, dtype, max_pixels)
     options = (image_size, channels, dtype, on_error, in_memory, max_pixels)
     class_names, classes = _classes("path", path, paths, labels)
     train, skipped = _open_files(paths, unreadable, classes, *options)
@@ -491,8 +491,12 @@ def _check_channels(channels):
         )
 
 
-def _kind_of_images(channels, dtype, paths, max_pixels):
-    """(channels, dtype) of the images, those of the first one for "auto"."""
+def kind_of_images(paths, channels="auto", dtype=None, max_pixels=MAX_PIXELS):
+    """(channels, dtype) of image files: for "auto" those of the first one.
+
+    Raises:
+        ValueError: If none of them can be read as it is stored.
+    """
     if channels != "auto":
         return int(channels), dtype or "uint8"
     error = None

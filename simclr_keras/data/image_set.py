@@ -132,6 +132,7 @@ class ImageSet(abc.ABC):
             (images, labels (B,) int64).
         """
         batch_size = _positive_integer(batch_size)
+        check_parallel_calls(num_parallel_calls)
         dataset = self.load_records(
             self.records(),
             batch_size,
@@ -338,6 +339,23 @@ def permutation(length, seed):
         (length,), seed, None, None, dtype=tf.int64, alg="philox"
     )
     return tf.argsort(draws)
+
+
+def check_parallel_calls(num_parallel_calls):
+    """Raises unless `tf.data` can do so many calls at a time."""
+    expected = "`num_parallel_calls` must be a positive integer or None"
+    received = f"Received: num_parallel_calls={num_parallel_calls!r}"
+    if num_parallel_calls is None:
+        return
+    if isinstance(num_parallel_calls, bool) or not isinstance(
+        num_parallel_calls, (int, np.integer)
+    ):
+        raise TypeError(
+            f"{expected}. {received} of type {type(num_parallel_calls)}."
+        )
+    # -1 is `tf.data.AUTOTUNE`.
+    if num_parallel_calls != -1 and not 1 <= num_parallel_calls < 2**31:
+        raise ValueError(f"{expected}. {received}.")
 
 
 def _positive_integer(batch_size):

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_keras.data.crops_while_decoding import CropsWhileDecoding
-from simclr_keras.data.image_set import ImageSet
+from simclr_keras.data.image_set import ImageSet, check_parallel_calls
 
 
 def training_dataset(
@@ -140,11 +140,16 @@ def training_dataset(
                 f"`{name}` must be an integer. Received: {name}={value!r} of "
                 f"type {type(value)}."
             )
-    if initial_epoch < 0:
+    if not -(2**63) <= seed < 2**63:
         raise ValueError(
-            "`initial_epoch` must be at least 0. Received: "
+            f"`seed` must be an integer of 64 bits. Received: seed={seed}."
+        )
+    if not 0 <= initial_epoch <= 2**40:  # Its steps are counted in 64 bits.
+        raise ValueError(
+            "`initial_epoch` must be at least 0, and at most 2**40. Received: "
             f"initial_epoch={initial_epoch}."
         )
+    check_parallel_calls(num_parallel_calls)
     if not 0 <= initial_step <= steps_per_epoch:
         raise ValueError(
             f"`initial_step` must be from 0 to {steps_per_epoch}, the steps of "

@@ -3,7 +3,10 @@
 import keras
 from keras import ops
 
-from simclr_keras.encoders.image_dtype import check_floats
+from simclr_keras.encoders.image_dtype import (
+    check_image_dtype,
+    to_unit_range,
+)
 from simclr_keras.encoders.input_scaling import Scaling
 
 _POOLINGS = ("avg", "max", "token")
@@ -54,14 +57,15 @@ class BackboneEncoder(keras.Model):
         value_range: (0, 1), the range of the images that it takes.
 
     Call arguments:
-        images: Float tensor (B, H, W, C) in [0, 1]. For integers see `ResNet`.
+        images: Float tensor (B, H, W, C) in [0, 1], or uint8; see `ResNet`.
         training: Boolean, whether the backbone is in training mode.
 
     Returns:
         Representations h, float32 tensor (B, F).
 
     Raises:
-        TypeError: If the backbone is not a layer, or images are integers.
+        TypeError: If the backbone is not a layer, or images are integers
+            other than uint8.
         ValueError: If an argument is out of its range, there is no such
             endpoint, or the features have another shape: in the constructor
             for a functional backbone, otherwise in `build`.
@@ -106,7 +110,7 @@ class BackboneEncoder(keras.Model):
                 "`endpoint` must be the name of a layer, a key of the "
                 f"backbone's outputs, or None. Received: endpoint={endpoint!r}."
             )
-        if pooling not in _POOLINGS:
+        if not isinstance(pooling, str) or pooling not in _POOLINGS:
             raise ValueError(
                 f"`pooling` must be one of {_POOLINGS}. Received: "
                 f"pooling={pooling!r}."
@@ -154,7 +158,7 @@ class BackboneEncoder(keras.Model):
         self.feature_dim = h.shape[-1]
 
     def call(self, images, training=None):
-        check_floats(images)
+        images = to_unit_range(images, self.compute_dtype)
         images = self._scaling(ops.cast(images, self.compute_dtype))
         if isinstance(getattr(self._features, "input", None), dict):
             images = dict.fromkeys(self._features.input, images)
@@ -201,7 +205,7 @@ class BackboneEncoder(keras.Model):
         return pool(features, axis=tuple(range(1, rank - 1)))
 
     def compute_output_spec(self, images, training=None):
-        check_floats(images)
+        check_image_dtype(images)
         return super().compute_output_spec(images, training=training)
 
     def compute_output_shape(self, input_shape):

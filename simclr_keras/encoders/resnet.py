@@ -7,7 +7,10 @@ import keras
 
 from simclr_keras import distribution
 from simclr_keras.encoders import resnet_blocks
-from simclr_keras.encoders.image_dtype import check_floats
+from simclr_keras.encoders.image_dtype import (
+    check_image_dtype,
+    to_unit_range,
+)
 
 # Depth -> block and number of blocks in each of the four groups.
 _ARCHITECTURES = {
@@ -71,10 +74,11 @@ class ResNet(keras.Model):
         value_range: (0, 1), the range of the images that it takes.
 
     Call arguments:
-        inputs: Float tensor (B, H, W, C) in [0, 1]; no mean or standard
-            deviation subtracted. Integers are refused, but a
+        inputs: Float tensor (B, H, W, C) in [0, 1], no mean or standard
+            deviation subtracted; or uint8, which is divided by 255. A
             `keras.Sequential` or functional model around the encoder casts
-            them to floats first: give it a `keras.layers.Rescaling(1 / 255)`.
+            integers to floats first: give it `keras.Input(shape,
+            dtype="uint8")`.
         training: Boolean, whether batch norm uses the batch's statistics.
 
     Returns:
@@ -84,7 +88,8 @@ class ResNet(keras.Model):
 
     Raises:
         ValueError: If an argument is outside the range given above.
-        TypeError: If an argument has the wrong type, or images are integers.
+        TypeError: If an argument has the wrong type, or images are integers
+            other than uint8.
 
     Example:
         from simclr_keras.encoders import ResNet
@@ -171,14 +176,14 @@ class ResNet(keras.Model):
         self.synchronized = synchronized
         self._endpoints = endpoints
 
-    # Checked before Keras casts to float32, in calls with tensors and in calls
-    # with Keras tensors.
-    def call(self, inputs, training=None, mask=None, **kwargs):
-        check_floats(inputs)
-        return super().call(inputs, training=training, mask=mask, **kwargs)
+    # Before Keras casts to float32, in calls with tensors and in calls with
+    # Keras tensors.
+    def call(self, inputs, training=None, mask=None):
+        inputs = to_unit_range(inputs, self.variable_dtype)
+        return super().call(inputs, training=training, mask=mask)
 
     def compute_output_spec(self, inputs, training=None, mask=None):
-        check_floats(inputs)
+        check_image_dtype(inputs)
         return super().compute_output_spec(inputs, training, mask)
 
     @property
@@ -286,7 +291,7 @@ def _check_architecture(depth, width_multiplier, stem):
             "filter in the narrowest layers. "
             f"Received: width_multiplier={width_multiplier!r}."
         )
-    if stem not in _STEMS:
+    if not isinstance(stem, str) or stem not in _STEMS:
         raise ValueError(
             f"`stem` must be one of {_STEMS}. Received: stem={stem!r}."
         )

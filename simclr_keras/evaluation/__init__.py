@@ -1,5 +1,6 @@
 """Measures of a representation: nearest neighbours, linear classifiers."""
 
+from simclr_keras.evaluation.average_precision import mean_average_precision
 from simclr_keras.evaluation.distillation import distill
 from simclr_keras.evaluation.features import extract_features
 from simclr_keras.evaluation.fine_tuning import fine_tune
@@ -47,6 +48,7 @@ __all__ = [
     "label_efficiency",
     "linear_evaluation",
     "linear_evaluation_on_images",
+    "mean_average_precision",
     "nearest_neighbours",
     "pair_similarity",
     "rank_me",

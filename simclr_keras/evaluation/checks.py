@@ -5,6 +5,8 @@ import numbers
 
 import numpy as np
 
+from simclr_keras.argument_checks import check_number, to_array, to_labels
+
 # Rows that are looked at at a time: no copy of millions is made to do so.
 _ROWS_AT_A_TIME = 16384
 
@@ -22,9 +24,11 @@ def check_features(features, name, keeps_float16=False):
         A NumPy array (N, F), float32; no copy where it is one already.
 
     Raises:
+        TypeError: If it does not hold numbers.
         ValueError: If it is not of rank 2, is empty or holds NaN or infinity.
     """
-    is_half = getattr(features, "dtype", None) == np.float16
+    features = to_array(name, features)
+    is_half = features.dtype == np.float16
     features = np.asarray(
         features, dtype="float16" if is_half and keeps_float16 else "float32"
     )
@@ -67,11 +71,30 @@ def check_count(value, name):
 
 
 def check_positive(value, name):
-    """Raises ValueError if a number is not positive and finite."""
-    if not 0 < value < math.inf:
-        raise ValueError(
-            f"`{name}` must be a positive number. Received: {name}={value!r}."
+    """Raises unless a value is a positive number that is finite."""
+    check_number(name, value, "be a positive number", lambda x: x > 0)
+
+
+def check_seed(seed, name="seed"):
+    """Raises a `TypeError` or `ValueError` unless NumPy can draw by a seed."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise TypeError(
+            f"`{name}` must be an integer. Received: {name}={seed!r} of type "
+            f"{type(seed).__name__}."
         )
+    if seed < 0:
+        raise ValueError(
+            f"`{name}` must be at least 0. Received: {name}={seed!r}."
+        )
+
+
+def num_rows(features, name):
+    """The number of rows of features (N, F), whose values nobody looks at."""
+    if not hasattr(features, "shape"):
+        features = to_array(name, features)
+    if len(features.shape) != 2:
+        check_features(features, name)  # Says what is wrong.
+    return features.shape[0]
 
 
 def check_labels(labels, num_examples, name):
@@ -90,7 +113,7 @@ def check_labels(labels, num_examples, name):
             not 1.
         TypeError: If the labels are not integers.
     """
-    labels = np.asarray(labels)
+    labels = to_labels(name, labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != (num_examples,):

@@ -4,8 +4,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from simclr_keras.argument_checks import to_numbers
+from simclr_keras.evaluation.cached_features import (
+    cached_features,
+    images_key,
+    model_key,
+)
+from simclr_keras.evaluation.checks import check_count
 from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.model import SimCLRModel
+from simclr_keras.model import batch as batches
 from simclr_keras.projection_head import ProjectionHead
 
 
@@ -20,6 +28,7 @@ def extract_features(
     output="representation",
     dtype="float32",
     verbose=0,
+    cache_dir=None,
 ):
     """Representations of all `images`, in their order.
 
@@ -28,8 +37,12 @@ def extract_features(
 
     Args:
         model: A `SimCLRModel`, which takes images in its `value_range`, or
-            an encoder, which takes floats in [0, 1]; any Keras model that
-            ends in representations (B, F). Of an `ImageClassifier` the
+            an encoder: any Keras model that ends in representations (B, F), or
+            a layer such as `export.SavedModelEncoder`. An encoder takes floats
+            in [0, 1], and uint8 images divided by 255, whoever made it, unless
+            it begins by scaling from a wider range, as models of
+            `keras.applications` do; for wider integers put a `SimCLRModel`
+            around it, which has a `value_range`. Of an `ImageClassifier` the
             encoder, with images in the classifier's `value_range`.
         images: Array (N, H, W, C); a set of `simclr_keras.data`, such as
             `data.test`, whose `labels` and, from folders, `paths` are those of
@@ -47,33 +60,83 @@ def extract_features(
             `"float16"`, in half the memory. Defaults to `"float32"`.
         verbose: As in `keras.Model.predict`: 1 shows a progress bar. Defaults
             to 0.
+        cache_dir: Path of a folder in which the features are kept, for arrays
+            and sets of `simclr_keras.data`. A later call with the same images,
+            weights, configuration, output and dtype finds them there. Of images
+            in files, names, sizes and times stand for the contents. Of the code
+            of your own layers nothing is noted: the first 16 images pass
+            through the model again, and all are computed anew where these come
+            out otherwise. So they are, with a warning, where the file does not
+            agree with the checksum in it. Defaults to None, which keeps
+            nothing.
 
     Returns:
         NumPy array (N, F) of `dtype`.
 
     Raises:
+        TypeError: If `model` is neither a model nor a layer, or if an encoder
+            is given integers other than uint8.
         ValueError: If the model does not give (B, F), or gives values that
-            are not finite; if it has no such output; or if the images are not
-            in the range that a `SimCLRModel`, or an encoder of this library,
-            takes.
+            are not finite; if it has no such output; if the images are not in
+            the range that a `SimCLRModel`, a layer, or an encoder of this
+            library takes; or if `cache_dir` is given for a dataset, or for a
+            model without a configuration.
+        NotADirectoryError: If `cache_dir` is a file.
 
     Example:
         features = simclr_keras.evaluation.extract_features(model, images)
     """
-    if dtype not in ("float32", "float16"):
+    if not isinstance(dtype, str) or dtype not in ("float32", "float16"):
         raise ValueError(
             '`dtype` must be "float32" or "float16". Received: '
             f"dtype={dtype!r}."
         )
-    is_set = hasattr(images, "batches") and hasattr(images, "image_shape")
-    model = _watched(model, is_set and images.dtype == "uint8")
+    if not isinstance(model, keras.layers.Layer):
+        raise TypeError(
+            "`model` must be a keras.Model, a SimCLRModel, an ImageClassifier "
+            "or an encoder, or a layer that is an encoder. Received: "
+            f"model={model!r} of type {type(model).__name__}."
+        )
+    if not isinstance(output, str):
+        raise TypeError(
+            f"`output` must be a string. Received: output={output!r} of type "
+            f"{type(output).__name__}."
+        )
+    batch_size = check_count(batch_size, "batch_size")
+    is_set = _is_set(images)
+    if hasattr(images, "shape"):
+        images = to_numbers("images", images)
+        if not len(images.shape):
+            raise ValueError(
+                "`images` must have the shape (N, H, W, C). Received: "
+                "images.shape=()."
+            )
+    if cache_dir is None:
+        return _compute(model, images, batch_size, output, dtype, verbose)
+    key = [images_key(images), model_key(model), output, dtype]
+
+    def compute(count):
+        shown = verbose if count is None else 0
+        return _compute(model, images, batch_size, output, dtype, shown, count)
+
+    num_images = images.num_images if is_set else len(images)
+    return cached_features(cache_dir, key, num_images, compute)
+
+
+def _compute(model, images, batch_size, output, dtype, verbose, count=None):
+    """As `extract_features`, checked; of `count` images at the beginning."""
+    watched = _watched(model, images)
     if output != "representation":
-        model = OtherOutput(model, _reader(model, output))
-    if is_set:
-        images = images.batches(batch_size)
+        # An encoder of the user's has no other, in whatever it is wrapped.
+        source = watched if hasattr(model, "value_range") else model
+        watched = OtherOutput(watched, _reader(source, output))
+    if _is_set(images):
+        images = images.batches(count or batch_size).take(1 if count else -1)
+    elif count:
+        images = images[:count]
     # Keras refuses a batch size beside a data set, which has its own.
     batch_size = batch_size if hasattr(images, "shape") else None
-    features = model.predict(images, batch_size=batch_size, verbose=verbose)
+    features = watched.predict(images, batch_size=batch_size, verbose=verbose)
     if not hasattr(features, "shape") or len(features.shape) != 2:
         shape = getattr(features, "shape", type(features).__name__)
         raise ValueError(
@@ -96,25 +159,100 @@ def extract_features(
     return features.astype(dtype, copy=False)
 
 
-def _watched(model, are_bytes):
-    """A model of images that are looked at, whatever they come in."""
+def _is_set(images):
+    """Whether it is a set of `simclr_keras.data`."""
+    return hasattr(images, "batches") and hasattr(images, "image_shape")
+
+
+def _watched(model, images):
+    """A model that scales images, and looks at them, as `model` needs it."""
+    if isinstance(model, SimCLRModel):
+        return model
     if isinstance(model, ImageClassifier):
-        watched = SimCLRModel(
-            model.encoder,
-            ProjectionHead(kind="none"),
-            value_range=model.value_range,
-        )
+        watched = _around(model.encoder, model.value_range)
         watched.evaluation_preprocessing = model.evaluation_preprocessing
         return watched
-    if isinstance(model, SimCLRModel) or not hasattr(model, "value_range"):
-        return model
-    # An encoder that says what it takes. Sets say what they hold.
-    takes_bytes = are_bytes and tuple(model.value_range) == (0, 1)
-    return SimCLRModel(
-        model,
-        ProjectionHead(kind="none"),
-        value_range=(0, 255) if takes_bytes else model.value_range,
+    value_range = tuple(getattr(model, "value_range", (0, 1)))
+    dtype = _dtype_of(images)
+    is_uint8 = dtype == "uint8" and value_range == (0, 1)
+    if value_range == (0, 1) and dtype not in ("uint8", None):
+        _check_floats(dtype)
+    is_own = isinstance(model, keras.Model) and not hasattr(
+        model, "value_range"
     )
+    # A model of the user's own gets floats of every range.
+    if is_own and (not is_uint8 or _scales_by_itself(model)):
+        return model
+    return _around(model, (0, 255) if is_uint8 else value_range)
+
+
+def _around(encoder, value_range):
+    """A `SimCLRModel` that gives an encoder images from a range."""
+    return SimCLRModel(
+        encoder, ProjectionHead(kind="none"), value_range=value_range
+    )
+
+
+def _dtype_of(images):
+    """The dtype of images as a string, None if only a batch would tell."""
+    if _is_set(images):
+        return images.dtype
+    if isinstance(images, keras.utils.PyDataset) and images.num_batches != 0:
+        images = keras.utils.unpack_x_y_sample_weight(images[0])[0]
+    images, _ = batches.describe(images) or (None, None)
+    if isinstance(images, dict):
+        images = images.get(batches.IMAGE)
+    return getattr(images, "dtype", None)
+
+
+def _check_floats(dtype):
+    """Raises unless images that are not uint8 are floats."""
+    if not keras.backend.is_float_dtype(dtype):
+        raise TypeError(
+            "An encoder takes images of a float dtype, with values in [0, 1], "
+            "or uint8 ones, which are divided by 255. Received: images of "
+            f"dtype {dtype}, which does not tell their range. State it by a "
+            "model around the encoder, SimCLRModel(encoder, value_range=(0, "
+            f"{65535 if dtype == 'uint16' else 255})), or convert the images."
+        )
+
+
+def _scales_by_itself(model):
+    """Whether a model begins by scaling images from [0, 255], or the like.
+
+    Those of `keras.applications` with `include_preprocessing` do. From [0, 1]
+    they would make images that are all but black.
+    """
+    layer = _first_operation(model)
+    if isinstance(layer, keras.layers.Rescaling):
+        return np.max(np.abs(layer.scale)) < 0.1
+    if isinstance(layer, keras.layers.Normalization):
+        mean = 0 if layer.mean is None else ops.convert_to_numpy(layer.mean)
+        return np.max(mean) > 1
+    return False
+
+
+def _first_operation(model):
+    """What a model does first, as far as it says so.
+
+    A subclass may do anything before its first layer. What has a `value_range`
+    says what it takes.
+    """
+    while isinstance(model, keras.Model) and not hasattr(model, "value_range"):
+        inner = []
+        if isinstance(model, keras.Sequential):
+            inner = model.layers
+        elif getattr(model, "inputs", None):
+            inner = model.operations  # Those too that are no layers.
+        inner = [
+            each
+            for each in inner
+            if not isinstance(each, keras.layers.InputLayer)
+        ]
+        if not inner:
+            break
+        model = inner[0]
+    return model
 
 
 def _reader(model, output):

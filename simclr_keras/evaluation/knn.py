@@ -7,6 +7,7 @@ from simclr_keras.evaluation.checks import (
     check_features,
     check_labels,
     check_positive,
+    num_rows,
 )
 from simclr_keras.evaluation.neighbours import each_neighbours
 
@@ -139,11 +140,15 @@ def knn_accuracy(
         )
     if test_labels is None:
         test_labels = check_labels(
-            train_labels, len(train_features), "train_labels"
+            train_labels,
+            num_rows(train_features, "train_features"),
+            "train_labels",
         )
     else:
         test_labels = check_labels(
-            test_labels, len(test_features), "test_labels"
+            test_labels,
+            num_rows(test_features, "test_features"),
+            "test_labels",
         )
     predicted = knn_predict(
         train_features,

@@ -3,12 +3,19 @@
 import numpy as np
 
 from simclr_keras.evaluation.checks import (
+    check_count,
     check_features,
     check_labels,
+    check_positive,
     check_same_features,
+    check_seed,
 )
 from simclr_keras.evaluation.knn import knn_accuracy
-from simclr_keras.evaluation.linear import linear_evaluation, standardize
+from simclr_keras.evaluation.linear import (
+    check_linear_arguments,
+    linear_evaluation,
+    standardize,
+)
 from simclr_keras.evaluation.subsets import class_balanced_subset
 
 # One value a decade; the paper's 45 cost four times as much.
@@ -74,11 +81,22 @@ def label_efficiency(
     )
     test_features = check_features(test_features, "test_features")
     check_same_features(train_features, test_features)
-    if not num_draws >= 1:
-        raise ValueError(
-            "`num_draws` must be a positive integer. Received: "
-            f"num_draws={num_draws!r}."
+    num_draws = check_count(num_draws, "num_draws")
+    check_seed(seed)
+    if isinstance(labels_per_class, str) or not np.iterable(labels_per_class):
+        raise TypeError(
+            '`labels_per_class` must be a sequence of integers and "all". '
+            f"Received: labels_per_class={labels_per_class!r}."
         )
+    labels_per_class = [
+        count
+        if isinstance(count, str) and count == "all"
+        else check_count(count, "labels_per_class")
+        for count in labels_per_class
+    ]
+    check_linear_arguments(l2_values, max_iterations=max_iterations)
+    check_count(k, "k")
+    check_positive(temperature, "temperature")
     scaled_train, scaled_test = standardize(train_features, test_features)
 
     def linear_accuracy(index, draw):

@@ -4,6 +4,7 @@ import typing
 
 import numpy as np
 
+from simclr_keras.argument_checks import check_number
 from simclr_keras.evaluation.checks import (
     check_count,
     check_features,
@@ -16,6 +17,10 @@ _RANK_ME_EPSILON = 1e-7
 # Two cosines that differ by less are equal: a sum of thousands of products in
 # float64 is rounded by some 1e-14, in an order that depends on the block.
 _COSINE_ROUNDING = 1e-12
+
+
+# Powers of a distance of 2 stay finite.
+_LARGEST_ALPHA = 100
 
 
 class PairSimilarity(typing.NamedTuple):
@@ -45,8 +50,8 @@ def alignment(z_i, z_j, alpha=2, batch_size=1024):
             representations of the images' first views.
         z_j: Float array (N, D): those of their second views, in the same
             order.
-        alpha: Positive float, the power of the distance. Defaults to 2, the
-            paper's.
+        alpha: Positive float, at most 100, the power of the distance. Defaults
+            to 2, the paper's.
         batch_size: Positive integer, rows at a time. Defaults to 1,024.
 
     Returns:
@@ -71,7 +76,12 @@ def alignment(z_i, z_j, alpha=2, batch_size=1024):
           4.1 (alignment loss, alpha = 2).
     """
     z_i, z_j = _check_views(z_i, z_j, least=1)
-    check_positive(alpha, "alpha")
+    check_number(
+        "alpha",
+        alpha,
+        f"be a positive number, at most {_LARGEST_ALPHA}",
+        lambda x: 0 < x <= _LARGEST_ALPHA,
+    )
     total = 0.0
     for rows in _batches(len(z_i), batch_size):
         difference = unit_rows(z_i[rows]) - unit_rows(z_j[rows])

@@ -1,14 +1,23 @@
 """Linear evaluation: a logistic regression on frozen representations."""
 
+import numbers
 import typing
 import warnings
 
 import numpy as np
 
+from simclr_keras.argument_checks import check_boolean, check_number
 from simclr_keras.evaluation.checks import (
+    check_count,
     check_features,
     check_labels,
     check_same_features,
+    check_seed,
+)
+from simclr_keras.evaluation.logistic_regression import LogisticRegression
+from simclr_keras.evaluation.standardized_rows import (
+    StandardizedRows,
+    mean_and_deviation,
 )
 from simclr_keras.evaluation.subsets import validation_split
 
@@ -18,6 +27,10 @@ PAPER_L2_VALUES = tuple(np.logspace(-6, 5, 45).tolist())
 MIN_PER_CLASS_TO_VALIDATE = 20
 # Numbers in the features from which on a fit gains by several cores.
 MIN_SIZE_FOR_THREADS = 2_000_000
+# And from which on Keras's backend is preferred: it is faster, and two copies
+# of the features less begin to count.
+MIN_SIZE_FOR_KERAS = 10_000_000
+SOLVERS = ("auto", "keras", "scikit-learn")
 
 
 class LinearResult(typing.NamedTuple):
@@ -30,16 +43,25 @@ class LinearResult(typing.NamedTuple):
             accuracy in [0, 1] on the validation split; empty where l2 was
             fixed.
         predicted: Integer array (M,), the labels that it gives the test set.
+        top_5_accuracy: Float in [0, 1], how often the label is among the five
+            that are most probable; 1 where there are no more than five.
+        mean_per_class_accuracy: Float in [0, 1], the mean over the test set's
+            classes of the accuracy within each, however many images it has.
     """
 
     accuracy: float
     l2: float
     validation_accuracy: dict
     predicted: np.ndarray
+    top_5_accuracy: float
+    mean_per_class_accuracy: float
 
     def __repr__(self):
         return (
             f"LinearResult(accuracy={self.accuracy:.4f}, l2={self.l2:g}, "
+            f"top_5_accuracy={self.top_5_accuracy:.4f}, "
+            "mean_per_class_accuracy="
+            f"{self.mean_per_class_accuracy:.4f}, "
             f"validation_accuracy=<{len(self.validation_accuracy)} values>, "
             f"predicted=<{len(self.predicted)} labels>)"
         )
@@ -56,6 +78,7 @@ def linear_evaluation(
     max_iterations=100,
     scale=True,
     seed=0,
+    solver="auto",
 ):
     """Test accuracy of a linear classifier on frozen representations.
 
@@ -93,14 +116,21 @@ def linear_evaluation(
             False leaves the features as they come, for a caller who has done
             so. Defaults to True.
         seed: Integer, draws the validation split. Defaults to 0.
+        solver: "keras" or "scikit-learn", who fits. With "keras" a fit ends
+            where the loss is about 1e-5 of its value above the minimum.
+            Defaults to "auto", which is "keras" where the training features
+            hold 10 million numbers or more.
 
     Returns:
-        A `LinearResult` (accuracy, l2, validation_accuracy, predicted).
+        A `LinearResult` (accuracy, l2, validation_accuracy, predicted,
+        top_5_accuracy, mean_per_class_accuracy).
 
     Raises:
+        TypeError: If an argument has the wrong type.
         ValueError: If shapes do not fit together, there are fewer than two
             classes, or an argument is out of range.
-        ImportError: If scikit-learn is missing.
+        ImportError: If scikit-learn, or SciPy, which comes with it, is
+            missing.
 
     Example:
         result = simclr_keras.evaluation.linear_evaluation(
@@ -114,8 +144,13 @@ def linear_evaluation(
           standardised, so that the fixed l2 for few labels fits every
           representation, and the iterations are limited.
     """
-    train_features = check_features(train_features, "train_features")
-    test_features = check_features(test_features, "test_features")
+    train_features, test_features = (
+        check_features(features, name, keeps_float16=True)
+        for features, name in (
+            (train_features, "train_features"),
+            (test_features, "test_features"),
+        )
+    )
     check_same_features(train_features, test_features)
     train_labels = check_labels(
         train_labels, len(train_features), "train_labels"
@@ -124,25 +159,30 @@ def linear_evaluation(
     check_linear_arguments(
         l2_values, few_labels_l2, validation_fraction, max_iterations
     )
-    num_classes = len(np.unique(train_labels))
-    if num_classes < 2:
+    check_boolean("scale", scale)
+    check_seed(seed)
+    make = _checked_solver(solver, train_features.size)
+    labels, classes = np.unique(train_labels, return_inverse=True)
+    if len(labels) < 2:
         raise ValueError(
             "`train_labels` must hold at least two classes. Received: "
-            f"{num_classes} class in {len(train_labels)} labels."
+            f"{len(labels)} class in {len(train_labels)} labels."
         )
-    if scale:
-        train_features, test_features = standardize(
-            train_features, test_features
-        )
+    rows = StandardizedRows(
+        train_features, *(mean_and_deviation(train_features) if scale else ())
+    )
+
+    def regression(rows, classes):
+        return make(rows, classes, len(labels), int(max_iterations))
 
     l2, validation_accuracy = float(few_labels_l2), {}
-    if len(train_labels) >= MIN_PER_CLASS_TO_VALIDATE * num_classes:
+    if len(classes) >= MIN_PER_CLASS_TO_VALIDATE * len(labels):
         validation_accuracy = _validate(
-            train_features,
-            train_labels,
+            regression,
+            rows,
+            classes,
             sorted(l2_values, reverse=True),
             _checked_split(train_labels, validation_fraction, seed),
-            max_iterations,
         )
         best = max(validation_accuracy.values())
         equals = [k for k, v in validation_accuracy.items() if v == best]
@@ -150,11 +190,29 @@ def linear_evaluation(
         # thread: at the strongest values weights are so near to 0 that a fit's
         # last digits decide, and a second fit may be worth nothing.
         l2 = equals[len(equals) // 2]
-    classifier = _logistic_regression(max_iterations)
-    _fit(classifier, train_features, train_labels, l2)
-    predicted = classifier.predict(test_features)
-    accuracy = float(np.mean(predicted == test_labels))
-    return LinearResult(accuracy, l2, validation_accuracy, predicted)
+    fitted = regression(rows, classes)
+    fitted.fit(l2)
+    # Labels that the training set lacks are never right.
+    place = np.searchsorted(labels, test_labels)
+    place[labels[np.minimum(place, len(labels) - 1)] != test_labels] = -1
+    best, rank = _best_and_rank(fitted, rows.of(test_features), place)
+    predicted = labels[best]
+    is_right = predicted == test_labels
+    return LinearResult(
+        float(np.mean(is_right)),
+        l2,
+        validation_accuracy,
+        predicted,
+        float(np.mean(rank < 5)),
+        float(
+            np.mean(
+                [
+                    np.mean(is_right[test_labels == label])
+                    for label in np.unique(test_labels)
+                ]
+            )
+        ),
+    )
 
 
 def standardize(train_features, *others):
@@ -174,42 +232,53 @@ def standardize(train_features, *others):
     Returns:
         List of float32 arrays: the training features, then the others.
 
+    Raises:
+        TypeError: If they do not hold numbers.
+        ValueError: If they are not (N, F), finite, and of one F.
+
     Example:
         train, test = simclr_keras.evaluation.standardize(train, test)
     """
-    # Sums of float32 over many rows drift, those in float64 do not.
-    mean = np.mean(train_features, axis=0, dtype="float64")
-    variance = np.var(train_features, axis=0, dtype="float64").mean()
-    mean = mean.astype("float32")
-    # All images alike: nothing to scale.
-    deviation = np.float32(np.sqrt(variance) if variance > 0 else 1.0)
+    train_features, *others = (
+        check_features(features, name)
+        for features, name in (
+            (train_features, "train_features"),
+            *((each, f"others[{k}]") for k, each in enumerate(others)),
+        )
+    )
+    for k, each in enumerate(others):
+        check_same_features(train_features, each, test_name=f"others[{k}]")
+    mean, deviation = mean_and_deviation(train_features)
     return [(f - mean) / deviation for f in (train_features, *others)]
 
 
 def check_linear_arguments(
     l2_values, few_labels_l2=1.0, validation_fraction=0.5, max_iterations=1
 ):
-    """Raises ValueError for arguments of `linear_evaluation`."""
-    if not len(l2_values) or not all(value > 0 for value in l2_values):
+    """Raises for arguments of `linear_evaluation`."""
+    if isinstance(l2_values, str) or not np.iterable(l2_values):
+        raise TypeError(
+            "`l2_values` must be a sequence of numbers. Received: l2_values="
+            f"{l2_values!r} of type {type(l2_values).__name__}."
+        )
+    if not len(l2_values) or not all(_is_l2(value) for value in l2_values):
         raise ValueError(
-            "`l2_values` must hold at least one value, all positive. "
+            "`l2_values` must hold at least one value, all positive numbers. "
             f"Received: l2_values={l2_values!r}."
         )
-    if not few_labels_l2 > 0:
-        raise ValueError(
-            "`few_labels_l2` must be a positive float. Received: "
-            f"few_labels_l2={few_labels_l2!r}."
-        )
-    if not 0 < validation_fraction < 1:
-        raise ValueError(
-            "`validation_fraction` must lie between 0 and 1, both excluded. "
-            f"Received: validation_fraction={validation_fraction!r}."
-        )
-    if max_iterations < 1:
-        raise ValueError(
-            "`max_iterations` must be a positive integer. Received: "
-            f"max_iterations={max_iterations!r}."
-        )
+    check_number("few_labels_l2", few_labels_l2, "be a positive float", _is_l2)
+    check_number(
+        "validation_fraction",
+        validation_fraction,
+        "lie between 0 and 1, both excluded",
+        lambda x: 0 < x < 1,
+    )
+    check_count(max_iterations, "max_iterations")
+
+
+def _is_l2(value):
+    # Its inverse is what scikit-learn is given.
+    return isinstance(value, numbers.Real) and 1e-30 <= value <= 1e30
 
 
 def _checked_split(labels, fraction, seed):
@@ -224,41 +293,94 @@ def _checked_split(labels, fraction, seed):
     return is_validation
 
 
-def _validate(features, labels, l2_values, is_validation, max_iterations):
+def _checked_solver(solver, size):
+    """The class that fits, for features of so many numbers."""
+    if not isinstance(solver, str):
+        raise TypeError(
+            f"`solver` must be a string. Received: solver={solver!r} of type "
+            f"{type(solver).__name__}."
+        )
+    if solver not in SOLVERS:
+        raise ValueError(
+            f"`solver` must be one of {SOLVERS}. Received: solver={solver!r}."
+        )
+    is_large = size >= MIN_SIZE_FOR_KERAS
+    if solver == "keras" or (solver == "auto" and is_large):
+        return LogisticRegression
+    return _ScikitLearn
+
+
+def _validate(regression, rows, classes, l2_values, is_validation):
     """Dict of l2 -> accuracy on the validation split, in the given order."""
-    train, train_labels = features[~is_validation], labels[~is_validation]
-    held_out, held_out_labels = features[is_validation], labels[is_validation]
-    classifier = _logistic_regression(max_iterations)
+    train, held_out = map(np.flatnonzero, (~is_validation, is_validation))
+    fitted = regression(rows.take(train), classes[train])
+    rows, classes = rows.take(held_out), classes[held_out]
     accuracy = {}
     for l2 in map(float, l2_values):
-        _fit(classifier, train, train_labels, l2)
-        accuracy[l2] = float(classifier.score(held_out, held_out_labels))
+        fitted.fit(l2)
+        best, _ = _best_and_rank(fitted, rows, classes)
+        accuracy[l2] = float(np.mean(best == classes))
     return accuracy
 
 
-def _logistic_regression(max_iterations):
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise ImportError(
-            "Linear evaluation needs scikit-learn. Install it with "
-            'pip install "simclr_keras[examples]".'
-        ) from error
-    return LogisticRegression(max_iter=max_iterations, warm_start=True)
+def _best_and_rank(fitted, rows, classes):
+    """Of each row the class with the largest score, and its own class's rank.
+
+    Args:
+        fitted: `LogisticRegression` or `_ScikitLearn`.
+        rows: `StandardizedRows` (M, F).
+        classes: Integer array (M,), -1 for one that is not among them.
+
+    Returns:
+        Integer arrays (M,): the classes; the ranks, 0 for the largest score.
+        The smaller class goes before the larger one of the same score.
+    """
+    best, rank, start = [], [], 0
+    for scores in fitted.scores(rows):
+        wanted = classes[start : start + len(scores), np.newaxis]
+        start += len(scores)
+        own = np.take_along_axis(scores, wanted, axis=1)
+        is_before = np.arange(scores.shape[1]) < wanted
+        before = (scores > own) | ((scores == own) & is_before)
+        best.append(scores.argmax(axis=1))
+        rank.append(np.where(wanted[:, 0] < 0, len(scores[0]), before.sum(1)))
+    return np.concatenate(best), np.concatenate(rank)
 
 
-def _fit(classifier, features, labels, l2):
-    """Fits in place, with threads only where there is work for them."""
-    import threadpoolctl  # scikit-learn depends on it
+class _ScikitLearn:
+    """`LogisticRegression`, fitted by scikit-learn on a copy of all rows."""
 
-    # scikit-learn minimises C * sum of losses + 1/2 |W|^2.
-    classifier.C = 1.0 / (l2 * len(labels))
-    # Threads that share out microseconds of work wait for each other: on a
-    # busy machine that made a fit a hundred times slower. Only the matrix
-    # products (BLAS) of large sets gain by them.
-    user_api = "openmp" if features.size > MIN_SIZE_FOR_THREADS else None
-    one_thread = threadpoolctl.threadpool_limits(1, user_api=user_api)
-    with one_thread, warnings.catch_warnings():
-        # The limit on iterations is meant, so it is not news.
-        warnings.filterwarnings("ignore", message=".*failed to converge.*")
-        classifier.fit(features, labels)
+    def __init__(self, rows, classes, num_classes, max_iterations):
+        try:
+            from sklearn.linear_model import LogisticRegression as Classifier
+        except ImportError as error:
+            raise ImportError(
+                "Linear evaluation needs scikit-learn. Install it with "
+                'pip install "simclr_keras[examples]".'
+            ) from error
+        self.rows, self.classes = rows, classes
+        self.classifier = Classifier(max_iter=max_iterations, warm_start=True)
+
+    def fit(self, l2):
+        """Fits in place, with threads only where there is work for them."""
+        import threadpoolctl  # scikit-learn depends on it
+
+        features = self.rows.array
+        # scikit-learn minimises C * sum of losses + 1/2 |W|^2.
+        self.classifier.C = 1.0 / (l2 * len(self.classes))
+        # Threads that share out microseconds of work wait for each other: on a
+        # busy machine that made a fit a hundred times slower. Only the matrix
+        # products (BLAS) of large sets gain by them.
+        user_api = "openmp" if features.size > MIN_SIZE_FOR_THREADS else None
+        one_thread = threadpoolctl.threadpool_limits(1, user_api=user_api)
+        with one_thread, warnings.catch_warnings():
+            # The limit on iterations is meant, so it is not news.
+            warnings.filterwarnings("ignore", message=".*failed to converge.*")
+            self.classifier.fit(features, self.classes)
+
+    def scores(self, rows):
+        """Logits (n, num_classes) of rows, all at once."""
+        scores = self.classifier.decision_function(rows.array)
+        if scores.ndim == 1:
+            scores = np.column_stack([np.zeros_like(scores), scores])
+        yield scores

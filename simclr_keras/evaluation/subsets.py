@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from simclr_keras.argument_checks import to_labels
+from simclr_keras.evaluation.checks import check_count, check_seed
+
 
 def class_balanced_subset(labels, num_per_class, seed=0):
     """Indices of a random subset with `num_per_class` images of each class.
@@ -12,7 +15,7 @@ def class_balanced_subset(labels, num_per_class, seed=0):
     with a single image.
 
     Args:
-        labels: Integer array (N,).
+        labels: Integer array (N,) or (N, 1); names of classes will do.
         num_per_class: Positive integer, images of each class.
         seed: Integer, names the draw. Defaults to 0.
 
@@ -21,8 +24,9 @@ def class_balanced_subset(labels, num_per_class, seed=0):
         ordered by class.
 
     Raises:
+        TypeError: If an argument has the wrong type.
         ValueError: If `num_per_class` is not positive or a class has fewer
-            images than that.
+            images than that, or if there are no labels.
 
     Example:
         index = simclr_keras.evaluation.class_balanced_subset(labels, 10)
@@ -32,12 +36,9 @@ def class_balanced_subset(labels, num_per_class, seed=0):
         - [Chen et al., 2020](https://arxiv.org/abs/2002.05709), section 6
           (1 % and 10 % of the labels, in a class-balanced way).
     """
-    labels = np.asarray(labels)
-    if num_per_class < 1:
-        raise ValueError(
-            "`num_per_class` must be a positive integer. Received: "
-            f"num_per_class={num_per_class!r}."
-        )
+    labels = _checked_labels(labels)
+    num_per_class = check_count(num_per_class, "num_per_class")
+    check_seed(seed)
     generator = np.random.default_rng(seed)
     chosen = []
     for label in np.unique(labels):
@@ -51,6 +52,19 @@ def class_balanced_subset(labels, num_per_class, seed=0):
         # Permuted whole, so that the draws of one seed are nested.
         chosen.append(generator.permutation(members)[:num_per_class])
     return np.concatenate(chosen)
+
+
+def _checked_labels(labels):
+    """Labels as an array (N,) of what can be sorted."""
+    wanted = "`labels` must be integers, one for each image"
+    labels = to_labels("labels", labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or not len(labels):
+        raise ValueError(f"{wanted}. Received: labels.shape={labels.shape}.")
+    if labels.dtype.kind not in "biufUS":
+        raise TypeError(f"{wanted}. Received: labels.dtype={labels.dtype}.")
+    return labels
 
 
 def validation_split(labels, fraction, seed=0):

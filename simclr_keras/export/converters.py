@@ -111,12 +111,19 @@ def export_litert(
         TypeError: If `model` or `preprocessing` is not a layer.
         ValueError: As in `export_saved_model`, or if the encoder computes in
             16 bits. A failed export leaves `path` unchanged.
+        ImportError: If Keras is older than 3.13, which does not write LiteRT.
         RuntimeError: If the Keras backend is not TensorFlow.
 
     Example:
         simclr_keras.export.export_litert(model, "encoder.tflite")
     """
     check_backend("export_litert")
+    if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 13):
+        raise ImportError(
+            "`export_litert` needs Keras 3.13 or later. Received: Keras "
+            f"{keras.__version__}. Install a later one with "
+            "pip install --upgrade keras."
+        )
     # TensorFlow's own interpreter is deprecated, but serves those who have not
     # installed the package that replaces it.
     try:

@@ -1,6 +1,7 @@
 """The model card and the configuration of an exported folder."""
 
 import json
+import os
 import platform
 
 import keras
@@ -139,8 +140,12 @@ def _scalars(values, prefix=""):
         elif isinstance(value, dict):
             rows += _scalars(value, f"{name}, ")
         elif value is not None and value != "":
-            is_float = isinstance(value, float)
-            rows.append((name, f"{value:.4g}" if is_float else str(value)))
+            if isinstance(value, float):
+                value = f"{value:.4g}"
+            elif isinstance(value, str) and os.path.isabs(value):
+                # Where it lies is no business of those who get the card.
+                value = os.path.basename(os.path.normpath(value))
+            rows.append((name, str(value)))
     return rows
 
 

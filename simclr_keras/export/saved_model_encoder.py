@@ -4,6 +4,7 @@ import os
 
 import keras
 
+from simclr_keras.encoders.image_dtype import check_image_dtype
 from simclr_keras.export.parts import check_backend
 
 if keras.backend.backend() == "tensorflow":
@@ -14,8 +15,8 @@ if keras.backend.backend() == "tensorflow":
 class SavedModelEncoder(keras.layers.Layer):
     """Loads a folder written by `export_saved_model` as a trainable layer.
 
-    Unlike `keras.layers.TFSMLayer`, it takes images of any dtype under any
-    dtype policy, has regularization losses and endpoints, works with
+    Unlike `keras.layers.TFSMLayer`, it takes images of any float dtype, under
+    any dtype policy, has regularization losses and endpoints, works with
     optimizers that have slots, and keeps its moving statistics when frozen.
 
     A `.keras` file of a model with this layer stores the weights and the
@@ -39,6 +40,7 @@ class SavedModelEncoder(keras.layers.Layer):
     Raises:
         OSError: If there is no such folder.
         ValueError: If the folder holds another kind of SavedModel.
+        TypeError: If images are integers other than uint8.
         RuntimeError: If the Keras backend is not TensorFlow.
 
     Example:
@@ -114,6 +116,7 @@ class SavedModelEncoder(keras.layers.Layer):
 
 
 def _to_known_dtype(images):
+    check_image_dtype(images)
     if keras.backend.standardize_dtype(images.dtype) == "uint8":
         return images
     return keras.ops.cast(images, "float32")

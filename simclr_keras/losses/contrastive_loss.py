@@ -5,6 +5,8 @@ import numpy as np
 from keras import ops
 
 from simclr_keras import distribution
+from simclr_keras.argument_checks import to_numbers
+from simclr_keras.losses.pairs import as_projections
 from simclr_keras.losses.temperature import FixedTemperature, LearnedTemperature
 
 
@@ -121,7 +123,9 @@ class ContrastiveLoss(keras.losses.Loss):
         )
 
     def __call__(self, z_i, z_j, sample_weight=None, labels=None):
+        z_i, z_j = as_projections(z_i, z_j)
         if sample_weight is not None:
+            sample_weight = to_numbers("sample_weight", sample_weight)
             self._check_weights(sample_weight, z_i)
         if not self.uses_labels:
             return super().__call__(z_i, z_j, sample_weight)
@@ -141,13 +145,16 @@ class ContrastiveLoss(keras.losses.Loss):
                 "is compared with all others. For a weighted mean of their "
                 'losses use `reduction="mean_with_sample_weight"`.'
             )
-        shape, num_images = ops.shape(sample_weight), z_i.shape[0]
-        if len(shape) == 1 and shape[0] == num_images != 1:
+        shape, num_images = tuple(sample_weight.shape), z_i.shape[0]
+        if num_images is None or None in shape:
+            return
+        # One for all is a matter of scale.
+        num_views = 2 * num_images
+        if shape not in ((), (1,), (num_views,), (num_views, 1)):
             raise ValueError(
                 "`sample_weight` must have a weight for each view, first views "
-                f"first. Received: sample_weight.shape={tuple(shape)} for "
-                f"{num_images} images, of which there are {2 * num_images} "
-                "views."
+                f"first. Received: sample_weight.shape={shape} for "
+                f"{num_images} images, of which there are {num_views} views."
             )
 
     def call(self, z_i, z_j, labels=None):
@@ -211,7 +218,14 @@ class ContrastiveLoss(keras.losses.Loss):
 def _check_labels(labels, z_i):
     """Labels as an int32 tensor (N,); raises for what would be another one."""
     if not ops.is_tensor(labels):
-        labels = np.asarray(labels)
+        try:
+            labels = np.asarray(labels)
+        except (TypeError, ValueError) as error:  # Lists of several lengths.
+            raise TypeError(
+                "`labels` must be integers, the images' classes. Received: "
+                f"labels of type {type(labels).__name__}, of which NumPy makes "
+                f"no array: {error}"
+            ) from error
     dtype = getattr(labels.dtype, "name", str(labels.dtype))
     if not ("int" in dtype or "bool" in dtype):
         raise TypeError(

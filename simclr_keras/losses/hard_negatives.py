@@ -6,11 +6,14 @@ import keras
 from keras import ops
 
 from simclr_keras import distribution
-from simclr_keras.losses.checks import check_number
+from simclr_keras.argument_checks import check_number
 from simclr_keras.losses.contrastive_loss import ContrastiveLoss
 from simclr_keras.losses.log_sums import check_block_size, log_sums
 from simclr_keras.losses.pairs import positive_pairs, stack_views
 from simclr_keras.losses.temperature import in_dtype
+
+# With more, logits would go below what stands for minus infinity.
+_MOST_CONCENTRATION = 100
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -33,7 +36,7 @@ class HardNegativeLoss(ContrastiveLoss):
     Args:
         temperature: Positive number t, or a `LearnedTemperature`. Defaults to
             0.5, the paper's.
-        concentration: Number of at least 0, beta: how much harder negatives
+        concentration: Number from 0 to 100, beta: how much harder negatives
             weigh more. Defaults to 1.
         prior: Number in [0, 1), tau: how likely a view of another image is of
             the same class, 1 / classes where they are of one size. Defaults to
@@ -80,13 +83,19 @@ class HardNegativeLoss(ContrastiveLoss):
         block_size="auto",
     ):
         super().__init__(temperature, reduction, name, dtype)
-        self.concentration = check_number("concentration", concentration)
-        self.prior = check_number("prior", prior)
-        if prior >= 1:
-            raise ValueError(
-                "`prior` must be less than 1, how likely two images are of one "
-                f"class. Received: prior={prior!r}."
-            )
+        self.concentration = check_number(
+            "concentration",
+            concentration,
+            f"lie in [0, {_MOST_CONCENTRATION}], at which the hardest negative "
+            "is all that counts",
+            lambda x: 0 <= x <= _MOST_CONCENTRATION,
+        )
+        self.prior = check_number(
+            "prior",
+            prior,
+            "lie in [0, 1), how likely two images are of one class",
+            lambda x: 0 <= x < 1,
+        )
         self.block_size = check_block_size(block_size)
 
     def view_losses(self, z_i, z_j, labels=None):

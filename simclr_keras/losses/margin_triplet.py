@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from simclr_keras.losses.checks import check_boolean, check_number
+from simclr_keras.argument_checks import check_boolean, check_number
 from simclr_keras.losses.contrastive_loss import ContrastiveLoss
 from simclr_keras.losses.negatives import mean_over_negatives
 from simclr_keras.losses.pairs import all_pairs, positive_pairs, stack_views
@@ -69,7 +69,12 @@ class MarginTripletLoss(ContrastiveLoss):
         dtype=None,
     ):
         super().__init__(reduction=reduction, name=name, dtype=dtype)
-        self.margin = check_number("margin", margin)
+        self.margin = check_number(
+            "margin",
+            margin,
+            "be a number from 0 to 1e30",
+            lambda x: 0 <= x <= 1e30,  # Losses are added up in float32.
+        )
         self.semi_hard = check_boolean("semi_hard", semi_hard)
 
     def view_losses(self, z_i, z_j, labels=None):

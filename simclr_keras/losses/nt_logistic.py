@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from simclr_keras.losses.checks import check_boolean
+from simclr_keras.argument_checks import check_boolean
 from simclr_keras.losses.contrastive_loss import ContrastiveLoss
 from simclr_keras.losses.negatives import mean_over_negatives
 from simclr_keras.losses.pairs import all_pairs, positive_pairs, stack_views

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from simclr_keras import distribution
-from simclr_keras.losses.checks import check_boolean, check_number
+from simclr_keras.argument_checks import check_boolean, check_number
 from simclr_keras.losses.contrastive_loss import ContrastiveLoss
 from simclr_keras.losses.log_sums import check_block_size, log_sums
 from simclr_keras.losses.pairs import positive_pairs, stack_views
@@ -29,7 +29,8 @@ class NTXentLoss(ContrastiveLoss):
     batch, and the gradient is that of one device with the global batch.
 
     Args:
-        temperature: Positive number, t above, or a `LearnedTemperature`.
+        temperature: Number of at least 1e-6, t above, or a
+            `LearnedTemperature`.
             `loss.temperature = 0.2` changes it, also between the steps of
             `fit`. Defaults to 0.1, the best for ImageNet (Table 5); 0.5 is the
             best for CIFAR-10 when trained to convergence (Appendix B.9), 0.2
@@ -105,7 +106,12 @@ class NTXentLoss(ContrastiveLoss):
         self.normalize = check_boolean("normalize", normalize)
         self.positive_weighting = positive_weighting
         if positive_weighting is not None:
-            check_number("positive_weighting", positive_weighting, is_open=True)
+            check_number(
+                "positive_weighting",
+                positive_weighting,
+                "be a positive number",
+                lambda x: 1e-30 <= x <= 1e30,  # Its inverse is taken, too.
+            )
             if not decoupled or not normalize:
                 raise ValueError(
                     "`positive_weighting` belongs to the decoupled loss of "

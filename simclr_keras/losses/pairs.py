@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from simclr_keras import distribution
+from simclr_keras.argument_checks import to_numbers
 
 
 def all_pairs(z):
@@ -49,10 +50,10 @@ def stack_views(z_i, z_j, is_normalized=True):
         ValueError: If shapes differ or there are no negatives.
     """
     check_projections(z_i, z_j)
-    if z_i.shape[0] == 1 and distribution.num_replicas() == 1:
+    if z_i.shape[0] in (0, 1) and distribution.num_replicas() == 1:
         raise ValueError(
             "A contrastive loss needs at least two images in a batch: a single "
-            "one has no negatives. Received projections of shape "
+            "one has no negatives. Received: projections of shape "
             f"{tuple(z_i.shape)}. Use a larger batch, and "
             "`drop_remainder=True` if the last one is short."
         )
@@ -66,13 +67,27 @@ def normalize(z):
     """Rows of length 1; a row of zeros stays zero, and has no gradient.
 
     A row of zeros has no direction. `ops.normalize` has the same values, but a
-    gradient of 1e12 there, which takes a black image's loss to the weights.
+    gradient of 1e12 there, which takes a black image's loss to the weights. A
+    row with NaN stays NaN, for the loss to tell.
     """
     squares = ops.sum(ops.square(z), axis=-1, keepdims=True)
-    has_direction = squares > 1e-24
+    is_zero = squares <= 1e-24  # Not so of NaN.
     # Before the root, as a gradient passes through what is not chosen too.
-    squares = ops.where(has_direction, squares, ops.ones_like(squares))
-    return ops.where(has_direction, z * ops.rsqrt(squares), ops.zeros_like(z))
+    squares = ops.where(is_zero, ops.ones_like(squares), squares)
+    return ops.where(is_zero, ops.zeros_like(z), z * ops.rsqrt(squares))
+
+
+def as_projections(z_i, z_j):
+    """Both as tensors or arrays, of which there is one row an image.
+
+    Raises:
+        TypeError: If they do not hold numbers.
+        ValueError: If they are numbers, without rows.
+    """
+    z_i, z_j = to_numbers("z_i", z_i), to_numbers("z_j", z_j)
+    if not len(z_i.shape) or not len(z_j.shape):
+        check_projections(z_i, z_j)
+    return z_i, z_j
 
 
 def check_projections(z_i, z_j):
@@ -81,8 +96,9 @@ def check_projections(z_i, z_j):
     differ = any(
         m is not None and n is not None and m != n for m, n in zip(a, b)
     )
-    if len(a) != 2 or len(b) != 2 or differ:
+    if len(a) != 2 or len(b) != 2 or differ or 0 in (a[1], b[1]):
         raise ValueError(
             "`z_i` and `z_j` must have the same shape (N, D), row k of each a "
-            f"view of image k. Received: z_i.shape={a}, z_j.shape={b}."
+            f"view of image k, D at least 1. Received: z_i.shape={a}, "
+            f"z_j.shape={b}."
         )

@@ -7,6 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from simclr_keras.argument_checks import LARGEST
+
+# Logits, up to 1 / temperature, stay above what stands for minus infinity.
+LEAST_TEMPERATURE = 1e-6
+
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
 class LearnedTemperature:
@@ -22,7 +27,8 @@ class LearnedTemperature:
 
     Args:
         initial: Positive number to start from. Defaults to 0.1.
-        minimum: Positive number, the lower bound. Defaults to 0.01, CLIP's.
+        minimum: Number of at least 1e-6, the lower bound. Defaults to 0.01,
+            CLIP's.
         maximum: Positive number, the upper bound. Defaults to 1.
 
     Raises:
@@ -62,11 +68,9 @@ class LearnedTemperature:
                 dtype=keras.config.floatx(),
                 name="log_temperature",
             )
-            self.log_temperature.constraint = self._clip
-
-    def _clip(self, log_temperature):
-        low, high = math.log(self.minimum), math.log(self.maximum)
-        return ops.clip(log_temperature, low, high)
+            self.log_temperature.constraint = _Between(
+                math.log(self.minimum), math.log(self.maximum)
+            )
 
     @property
     def value(self):
@@ -77,6 +81,7 @@ class LearnedTemperature:
 
     def assign(self, temperature):
         """Sets the temperature to a number between the bounds."""
+        check_temperature(temperature)
         if not self.minimum <= temperature <= self.maximum:
             raise ValueError(
                 "`temperature` must lie between the bounds of what is learned, "
@@ -96,6 +101,20 @@ class LearnedTemperature:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+class _Between(keras.constraints.Constraint):
+    """Brings a variable back between bounds."""
+
+    def __init__(self, low, high):
+        self.low = low
+        self.high = high
+
+    def __call__(self, w):
+        return ops.clip(w, self.low, self.high)
+
+    def get_config(self):
+        return {"low": self.low, "high": self.high}
 
 
 class FixedTemperature:
@@ -151,7 +170,7 @@ def in_dtype(temperature, dtype):
 
 
 def check_temperature(temperature):
-    """Returns a positive number; raises for anything else."""
+    """Returns a number of at least 1e-6; raises for anything else."""
     if isinstance(temperature, keras.Variable):
         raise TypeError(
             "`temperature` must be a positive number or a LearnedTemperature. "
@@ -167,17 +186,20 @@ def check_temperature(temperature):
             "the loss to `compile`."
         )
     is_number = isinstance(temperature, numbers.Real) or (
-        isinstance(temperature, np.ndarray) and temperature.ndim == 0
+        isinstance(temperature, np.ndarray)
+        and temperature.ndim == 0
+        and temperature.dtype.kind in "iuf"
     )
     if not is_number or isinstance(temperature, bool):
         raise TypeError(
             "`temperature` must be a positive number or a LearnedTemperature. "
             f"Received: temperature={temperature!r}."
         )
-    number = float(temperature)
-    if not 0 < number < math.inf:
+    # Written so that NaN fails too.
+    if not LEAST_TEMPERATURE <= temperature <= LARGEST:
         raise ValueError(
-            "`temperature` must be a positive number. Received: "
+            "`temperature` must be a positive number, at least "
+            f"{LEAST_TEMPERATURE} and finite in float32. Received: "
             f"temperature={temperature!r}."
         )
     return temperature

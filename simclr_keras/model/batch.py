@@ -5,6 +5,7 @@ import re
 import keras
 
 from simclr_keras import distribution
+from simclr_keras.argument_checks import to_numbers
 
 IMAGE, LABEL = "image", "label"
 
@@ -33,6 +34,7 @@ def unpack(x, y=None):
         there are labels.
 
     Raises:
+        TypeError: If images or labels are no arrays of numbers.
         ValueError: If it is none of these.
     """
     if isinstance(x, dict):
@@ -58,9 +60,16 @@ def unpack(x, y=None):
         y = y.get(LABEL)
     if y is not None:
         batch[LABEL] = y
+    if LABEL in batch:
+        batch[LABEL] = to_numbers("labels", batch[LABEL])
     for key in (IMAGE, *names):
         if key not in batch:
             continue
+        if not hasattr(batch[key], "shape"):
+            raise TypeError(
+                "Images must be an array or a tensor (B, H, W, C). Received: "
+                f"{key} of type {type(batch[key]).__name__}."
+            )
         # TensorFlow's shapes know their rank, or do not.
         rank = getattr(batch[key].shape, "rank", -1)
         if rank is None:
@@ -69,10 +78,11 @@ def unpack(x, y=None):
                 "not say how many axes they have; say it by `tf.ensure_shape` "
                 "or in the `output_signature` of `from_generator`."
             )
-        if len(batch[key].shape) != 4:
+        shape = tuple(batch[key].shape)
+        if len(shape) != 4 or 0 in shape[1:]:
             raise ValueError(
-                f"Images must be (B, H, W, C). Received: {key}.shape="
-                f"{tuple(batch[key].shape)}."
+                "Images must be (B, H, W, C), of at least one pixel and "
+                f"channel. Received: {key}.shape={shape}."
             )
     for name in names[1:]:
         a, b = (tuple(batch[k].shape) for k in (names[0], name))

@@ -26,7 +26,7 @@ class BuildsAndSaves:
             shape = batches.images_of(shape)
         self._state.image_shape = (None, *tuple(shape)[1:])
         self.built = self.built or self._layers_are_built()
-        if not self.is_complete():
+        if not self._has_all_but_slots():
             # By a symbolic call: few layers of users' own build what is in
             # them without one, or have a `compute_output_shape`.
             trace(self._trace_inference, self._image_symbol())
@@ -142,7 +142,7 @@ class BuildsAndSaves:
 
     def get_compile_config(self):
         config = super().get_compile_config()
-        if config is not None:
+        if config:  # compiled
             config = {**config, "micro_batch_size": self.micro_batch_size}
         return config
 

@@ -1,6 +1,7 @@
 """What is refused, as early as it can be known."""
 
 import math
+import numbers
 import warnings
 
 import keras
@@ -70,7 +71,7 @@ def check_micro_batch_size(size):
     """Raises unless it is a positive integer or None."""
     if size is None:
         return
-    if isinstance(size, bool) or not hasattr(size, "__index__"):
+    if isinstance(size, bool) or not isinstance(size, numbers.Integral):
         raise TypeError(
             "`micro_batch_size` must be an integer or None. Received: "
             f"micro_batch_size={size!r} of type {type(size)}."
@@ -205,7 +206,8 @@ def check_weights(sample_weight, class_weight=None):
 def check_is_there(x):
     """Raises a `ValueError` unless there are images, or what will give some."""
     shapes = [getattr(part, "shape", None) for part in keras.tree.flatten(x)]
-    if x is None or any(shape and shape[0] == 0 for shape in shapes):
+    are_none = [bool(shape) and tuple(shape)[:1] == (0,) for shape in shapes]
+    if x is None or any(are_none):
         raise ValueError(
             "SimCLRModel needs images: an array (N, H, W, C), a dataset or a "
             f"generator of them. Received: {'None' if x is None else 'none'}."
@@ -269,8 +271,9 @@ def check_remainder(count, batch_size, num_replicas=1, num_steps=None):
 
 
 def check_negatives(batch):
-    """Raises a `ValueError` if the batch is known to hold a single image."""
-    if images_of(batch).shape[0] == 1 and distribution.num_replicas() == 1:
+    """Raises a `ValueError` if the batch is known to hold fewer than two."""
+    is_short = images_of(batch).shape[0] in (0, 1)
+    if is_short and distribution.num_replicas() == 1:
         raise ValueError(SINGLE_IMAGE)
 
 

@@ -6,7 +6,14 @@ from keras import ops
 
 from simclr_keras import keras_private
 from simclr_keras.model.gradient_caching import MicroBatches, PassState
+from simclr_keras.model.left_out import BeforeStep
 from simclr_keras.model.tracing import NoAssertions
+
+
+def _scope(variables, values):
+    """A scope in which lists of variables have these values."""
+    mapping = [pair for each in zip(variables, values) for pair in zip(*each)]
+    return keras.StatelessScope(state_mapping=mapping)
 
 
 class JAXStep(
@@ -17,6 +24,39 @@ class JAXStep(
     """What Keras's step on JAX has to be told."""
 
     cuts_in_loss = True
+
+    def compute_loss_and_updates(
+        self,
+        trainable_variables,
+        non_trainable_variables,
+        metrics_variables,
+        x,
+        *args,
+        training=False,
+        **kwargs,
+    ):
+        scaled_loss, (loss, _, *after) = super().compute_loss_and_updates(
+            trainable_variables,
+            non_trainable_variables,
+            metrics_variables,
+            x,
+            *args,
+            training=training,
+            **kwargs,
+        )
+        if training:
+            variables = self.non_trainable_variables, self.metrics_variables
+            before = non_trainable_variables, metrics_variables
+            with _scope(variables, before):
+                kept = BeforeStep(self)
+            with _scope(variables, after) as scope:
+                num_images = keras.tree.flatten(x)[0].shape[0]
+                loss = kept.end(loss, num_images)
+                after = [
+                    [scope.get_current_value(v) for v in each]
+                    for each in variables
+                ]
+        return scaled_loss, (loss, None, *after)
 
     def predict_step(self, state, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)

@@ -1,6 +1,7 @@
 """The model that learns representations by comparing views."""
 
 import itertools
+import numbers
 import operator
 import types
 
@@ -139,7 +140,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         _check_layer("encoder", encoder)
         _check_layer("projection_head", projection_head)
         if num_classes is not None:
-            is_integer = hasattr(num_classes, "__index__")
+            is_integer = isinstance(num_classes, numbers.Integral)
             if isinstance(num_classes, bool) or not (
                 is_integer and num_classes > 0
             ):

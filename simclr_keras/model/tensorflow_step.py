@@ -13,6 +13,7 @@ from simclr_keras.model import checks
 from simclr_keras.model.batch import images_of
 from simclr_keras.model.compiled_views import compiled
 from simclr_keras.model.gradient_caching import CachesGradients
+from simclr_keras.model.left_out import BeforeStep, leaves_out_steps
 
 
 class TensorFlowStep(
@@ -21,7 +22,12 @@ class TensorFlowStep(
     """Steps of `tf.GradientTape`."""
 
     def train_step(self, data):
+        with keras_private.forgets_custom_gradients():
+            return self._train_step(data)
+
+    def _train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        before = BeforeStep(self)
         if self.micro_batch_size is not None:
             loss, gradients = self.cached_gradients(x, y, sample_weight)
         else:
@@ -30,14 +36,16 @@ class TensorFlowStep(
                 scaled_loss = self.optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled_loss, self.trainable_variables)
         gradients = _await_all(self._share_overflow(gradients))
+        loss = before.end(loss, self._weight(x))
         self.optimizer.apply(gradients, self.trainable_variables)
         return self._log(loss, x)
 
     def test_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        loss = self.compute_loss(
-            x, y, sample_weight=sample_weight, training=False
-        )
+        with keras_private.forgets_custom_gradients():
+            loss = self.compute_loss(
+                x, y, sample_weight=sample_weight, training=False
+            )
         return self._log(loss, x)
 
     def predict_step(self, data):
@@ -46,18 +54,21 @@ class TensorFlowStep(
 
     def _log(self, loss, x):
         # The loss of a replica is its share of the global batch's.
-        num_replicas = distribution.num_replicas()
-        num_images = distribution.global_batch_size(
-            ops.shape(keras.tree.flatten(x)[0])[0]
-        )
         self.loss_tracker.update_state(
-            loss * num_replicas, sample_weight=num_images / num_replicas
+            loss * distribution.num_replicas(), sample_weight=self._weight(x)
         )
         logs = self.get_metrics_result()
         if distribution.is_multi_worker(self.distribute_strategy):
             # Keras takes the mean of logs over workers along the first axis.
             logs = {name: tf.reshape(v, (1,)) for name, v in logs.items()}
         return logs
+
+    def _weight(self, x):
+        """What the loss of a replica counts for in the mean of an epoch."""
+        num_images = distribution.global_batch_size(
+            ops.shape(keras.tree.flatten(x)[0])[0]
+        )
+        return num_images / distribution.num_replicas()
 
     def _share_overflow(self, gradients):
         """Makes what overflowed on one replica overflow on all.
@@ -66,9 +77,7 @@ class TensorFlowStep(
         looks at those of the first replica only (seen in Keras 3.15).
         """
         optimizer = self.optimizer
-        if distribution.num_replicas() == 1 or not isinstance(
-            optimizer, keras.optimizers.LossScaleOptimizer
-        ):
+        if distribution.num_replicas() == 1 or not leaves_out_steps(optimizer):
             return gradients
         overflow = distribution.any_replica(
             ops.logical_not(optimizer.check_finite(gradients))

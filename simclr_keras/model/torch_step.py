@@ -5,6 +5,7 @@ import torch
 
 from simclr_keras import keras_private
 from simclr_keras.model.gradient_caching import CachesGradients
+from simclr_keras.model.left_out import BeforeStep
 from simclr_keras.model.tracing import NoAssertions
 
 
@@ -14,6 +15,7 @@ class TorchStep(CachesGradients, NoAssertions, keras_private.BuildsBeforeSteps):
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         variables = self.trainable_variables
+        before = BeforeStep(self)
         if self.micro_batch_size is not None:
             loss, gradients = self.cached_gradients(x, y, sample_weight)
         else:
@@ -23,6 +25,7 @@ class TorchStep(CachesGradients, NoAssertions, keras_private.BuildsBeforeSteps):
             self.optimizer.scale_loss(loss).backward()
             gradients = [variable.value.grad for variable in variables]
         with torch.no_grad():
+            loss = before.end(loss, _num_images(x))
             self.optimizer.apply(gradients, variables)
         return self._log(loss, x)
 
@@ -38,9 +41,7 @@ class TorchStep(CachesGradients, NoAssertions, keras_private.BuildsBeforeSteps):
         return super().predict_step(data)
 
     def _log(self, loss, x):
-        self.loss_tracker.update_state(
-            loss, sample_weight=keras.tree.flatten(x)[0].shape[0]
-        )
+        self.loss_tracker.update_state(loss, sample_weight=_num_images(x))
         return self.get_metrics_result()
 
     def sync_state(self):
@@ -71,3 +72,7 @@ class TorchStep(CachesGradients, NoAssertions, keras_private.BuildsBeforeSteps):
         for k in range(count):
             sums = function((start + k * size, size), sums)
         return sums
+
+
+def _num_images(x):
+    return keras.tree.flatten(x)[0].shape[0]

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from simclr_keras import keras_private
+from simclr_keras.argument_checks import LARGEST, check_boolean
 
 # Excluded by default whatever the rank, by `variable.path`.
 _EXCLUDED = re.compile(
@@ -122,9 +123,19 @@ class LARS(keras_private.OwnWeightDecay, keras.optimizers.Optimizer):
     ):
         if isinstance(learning_rate, numbers.Real):
             _check_number("learning_rate", learning_rate)
+            learning_rate = float(learning_rate)  # Keras takes no integer.
+        elif not callable(learning_rate) and not isinstance(
+            learning_rate, keras.optimizers.schedules.LearningRateSchedule
+        ):
+            raise TypeError(
+                "`learning_rate` must be a number, a LearningRateSchedule or a "
+                f"callable. Received: learning_rate={learning_rate!r} of type "
+                f"{type(learning_rate).__name__}."
+            )
         _check_number("momentum", momentum, high=1)
         _check_number("weight_decay", weight_decay)
         _check_number("trust_coefficient", trust_coefficient, positive=True)
+        check_boolean("nesterov", nesterov)
         _check_patterns("exclude", exclude)
         _check_patterns("exclude_from_decay", exclude_from_decay)
         _check_patterns("exclude_from_trust_ratio", exclude_from_trust_ratio)
@@ -164,6 +175,15 @@ class LARS(keras_private.OwnWeightDecay, keras.optimizers.Optimizer):
                 f"on {len(self.has_decay)} variables. Make a new optimizer."
             )
         _check_patterns("var_names", var_names)
+        is_list = var_list is None or isinstance(var_list, (list, tuple))
+        if not is_list or not all(
+            hasattr(variable, "path") or hasattr(variable, "name")
+            for variable in var_list or ()
+        ):
+            raise TypeError(
+                "`var_list` must be None or a list of variables. Received: "
+                f"var_list={var_list!r}."
+            )
         # Paths, since Keras would take a variable that is kept here for one
         # of the optimizer's own.
         paths = [_path(variable) for variable in var_list or ()]
@@ -284,7 +304,8 @@ def _check_number(name, value, high=math.inf, positive=False):
             f"`{name}` must be a number. Received: {name}={value!r} of type "
             f"{type(value).__name__}."
         )
-    if not 0 <= value <= high or value == math.inf or (positive and not value):
+    is_finite = value <= LARGEST
+    if not 0 <= value <= high or not is_finite or (positive and not value):
         wanted = "be a positive number" if positive else "be a number >= 0"
         if high < math.inf:
             wanted = f"lie in [0, {high}]"

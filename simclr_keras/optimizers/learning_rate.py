@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from simclr_keras.argument_checks import check_number
+
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
 class WarmupCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -49,17 +51,17 @@ class WarmupCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
         name="warmup_cosine_decay",
     ):
         super().__init__()
-        if not 0 <= peak_learning_rate < math.inf:
-            raise ValueError(
-                "`peak_learning_rate` must be a number >= 0. Received: "
-                f"peak_learning_rate={peak_learning_rate!r}."
-            )
-        if not total_steps > 0:
-            raise ValueError(
-                "`total_steps` must be positive. Received: "
-                f"total_steps={total_steps!r}."
-            )
-        if not 0 <= warmup_steps <= total_steps:
+        check_number(
+            "peak_learning_rate",
+            peak_learning_rate,
+            "be a number >= 0",
+            lambda x: x >= 0,
+        )
+        check_number("total_steps", total_steps, "be positive", lambda x: x > 0)
+        check_number(
+            "warmup_steps", warmup_steps, "be a number >= 0", lambda x: x >= 0
+        )
+        if warmup_steps > total_steps:
             raise ValueError(
                 "`warmup_steps` must lie in [0, total_steps], since the total "
                 f"includes it. Received: warmup_steps={warmup_steps!r}, "
@@ -72,13 +74,15 @@ class WarmupCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        rise = step / max(self.warmup_steps, 1)
-        decay_steps = max(self.total_steps - self.warmup_steps, 1)
-        progress = ops.clip((step - self.warmup_steps) / decay_steps, 0.0, 1.0)
-        fall = (1.0 + ops.cos(math.pi * progress)) / 2
-        return self.peak_learning_rate * ops.where(
-            step < self.warmup_steps, rise, fall
-        )
+        # As floats: a tensor takes no integer of more than 64 bits.
+        warmup, total = float(self.warmup_steps), float(self.total_steps)
+        rise = step / max(warmup, 1.0)
+        if warmup == total:
+            fall = 0.0
+        else:
+            progress = ops.clip((step - warmup) / (total - warmup), 0.0, 1.0)
+            fall = (1.0 + ops.cos(math.pi * progress)) / 2
+        return self.peak_learning_rate * ops.where(step < warmup, rise, fall)
 
     def get_config(self):
         return {
@@ -118,19 +122,12 @@ def scaled_learning_rate(base, batch_size, scaling="linear"):
         - [Chen et al., 2020](https://arxiv.org/abs/2002.05709), Section 2.2
           and Table B.1.
     """
-    if not 0 <= base < math.inf:
-        raise ValueError(
-            f"`base` must be a number >= 0. Received: base={base!r}."
-        )
-    if not batch_size > 0:
-        raise ValueError(
-            "`batch_size` must be positive. Received: "
-            f"batch_size={batch_size!r}."
-        )
-    if scaling == "linear":
-        return base * batch_size / 256
-    if scaling == "sqrt":
-        return base * math.sqrt(batch_size)
+    check_number("base", base, "be a number >= 0", lambda x: x >= 0)
+    check_number("batch_size", batch_size, "be positive", lambda x: x > 0)
+    if isinstance(scaling, str) and scaling == "linear":
+        return float(base * batch_size / 256)
+    if isinstance(scaling, str) and scaling == "sqrt":
+        return float(base * math.sqrt(batch_size))
     raise ValueError(
         f'`scaling` must be "linear" or "sqrt". Received: scaling={scaling!r}.'
     )

@@ -522,3 +522,95 @@ def test_bad_probability(case, value):
     for name in names:
         received = f"probability={value!r}"
         checks.check_rejects(case.make, name, value, received=received)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [("a", "b"), (0, float("inf")), (0, 1e-42), (-3e38, 3e38), "01", {0: 1}],
+)
+@every_layer
+def test_what_is_no_range_of_numbers(case, value):
+    checks.check_rejects(case.make, "value_range", value)
+
+
+@pytest.mark.parametrize("seed", [True, 2**64])
+@every_random_layer
+def test_seeds_that_generators_do_not_hold(case, seed):
+    checks.check_rejects(case.make, "seed", seed)
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "value"),
+    [
+        (augmentation.RandomCutout, "size", "0.5"),
+        (augmentation.RandomCutout, "fill", None),
+        (augmentation.RandomGaussianNoise, "stddev", [0.1]),
+        (augmentation.RandomGrayscale, "probability", "often"),
+        (augmentation.RandomColorJitter, "hue", "0.1"),
+        (augmentation.RandomColorJitter, "additive_brightness", "no"),
+        (augmentation.SimCLRAugmentation, "strength", None),
+        (augmentation.SimCLRAugmentation, "blur", "no"),
+        (augmentation.CenterCropAndResize, "only_other_sizes", "no"),
+        (augmentation.CenterCropAndResize, "crop_proportion", "1"),
+    ],
+)
+def test_arguments_of_another_type(cls, name, value):
+    (case,) = (case for case in CASES if case.cls is cls)
+    checks.check_rejects(case.make, name, value, TypeError)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (augmentation.RandomGaussianNoise, {"stddev": np.float64(0.1)}),
+        (augmentation.RandomCutout, {"fill": np.float64(0.5)}),
+        (augmentation.RandomColorJitter, {"hue": np.float64(0.1)}),
+        (augmentation.RandomResizedCrop, {"area_range": np.array([0.2, 0.5])}),
+        (augmentation.RandomSobel, {"value_range": np.array([-1.0, 1.0])}),
+    ],
+)
+def test_numbers_of_numpy(cls, options):
+    (case,) = (case for case in CASES if case.cls is cls)
+    layer = case.make(**options)
+    views = layer(case.images())
+    assert keras.backend.standardize_dtype(views.dtype) == "float32"
+    json = checks.jsonable(layer.get_config())
+    checks.assert_same(cls.from_config(json)(case.images()), views)
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+def test_strengths_beyond_float32(name):
+    make = augmentation.RandomColorJitter
+    checks.check_rejects(make, name, 1e308)
+    views = make(**{name: 1e37}, probability=1.0, seed=1)(
+        np.full((2, 4, 4, 3), 100, "uint8")
+    )
+    assert np.isfinite(views).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "error"),
+    [
+        ([np.zeros((4, 4, 3)), np.zeros((5, 4, 3))], ValueError),
+        (np.array([["a"]]), TypeError),
+        (np.array([None]), TypeError),
+        (np.zeros((2, 4, 4, 3), complex), TypeError),
+        (np.zeros((0, 4, 4, 3)), ValueError),
+        (np.zeros((2, 0, 4, 3)), ValueError),
+        (np.zeros((2, 4, 4, 0)), ValueError),
+        ("photo.jpg", TypeError),
+        (None, TypeError),
+        ([], TypeError),
+    ],
+    ids=str,
+)
+@every_layer
+def test_what_are_no_images(case, images, error):
+    with pytest.raises(error, match="Received: images"):
+        case.make()(images)
+
+
+def test_sobel_of_a_single_row():
+    layer = augmentation.RandomSobel(value_range=(0, 1))
+    with pytest.raises(ValueError, match="2x2 pixels"):
+        layer(np.zeros((2, 1, 4, 3), "float32"))

@@ -339,3 +339,63 @@ def test_bad_crop_proportion(proportion):
         functional.center_crop_and_resize(
             ops.ones((1, 6, 6, 1)), 4, crop_proportion=proportion
         )
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "proportion"),
+    [((8, 9), (5, 2), 1e-3), ((1, 24), (24, 1), 1.0), ((30, 2), 4, 0.1)],
+)
+def test_center_crops_have_at_least_a_pixel(shape, size, proportion):
+    images = np.ones((1, *shape, 2), "float32")
+    result = functional.center_crop_and_resize(images, size, proportion)
+    np.testing.assert_allclose(result, 1, atol=ATOL)
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 1e-23, 1e-38])
+def test_a_blur_too_narrow_to_be_seen(sigma):
+    images = random_images(2, 5, 6, 3)
+    result = functional.gaussian_blur(images, [sigma, sigma], 3)
+    np.testing.assert_array_equal(result, images)
+
+
+def test_parameters_of_another_dtype():
+    images = random_images(2, 5, 6, 3)
+    factor = np.array([0.5, 1.5])  # float64
+    expected = functional.adjust_contrast(images, factor.astype("float32"))
+    result = functional.adjust_contrast(tf.constant(images), factor)
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (functional.adjust_brightness, [1.0]),
+        (functional.adjust_contrast, [1.0]),
+        (functional.adjust_saturation, [1.0]),
+        (functional.adjust_hue, [0.1]),
+        (functional.rgb_to_grayscale, []),
+        (functional.gaussian_blur, [1.0, 3]),
+        (functional.crop_and_resize, [0, 0, 4, 4, 2]),
+        (functional.center_crop_and_resize, [2]),
+    ],
+)
+def test_what_is_refused(function, parameters):
+    name = function.__name__
+    with pytest.raises(TypeError, match=f"{name} takes images of a float"):
+        function(np.zeros((2, 4, 4, 3), "uint8"), *parameters)
+    with pytest.raises(ValueError, match=f"{name} takes images .B, H, W, C"):
+        function(np.zeros((4, 4, 3), "float32"), *parameters)
+    images = np.zeros((2, 4, 4, 3), "float32")
+    has_some = parameters and function is not functional.center_crop_and_resize
+    if has_some:
+        with pytest.raises(ValueError, match=r"must have the shape \(B,\)"):
+            function(images, np.ones(3), *parameters[1:])
+        with pytest.raises(TypeError, match="array of numbers"):
+            function(images, ["a", "b"], *parameters[1:])
+
+
+@pytest.mark.parametrize("kernel_size", [0, 1.5, 2**40, None])
+def test_bad_kernel_size(kernel_size):
+    images = np.zeros((2, 4, 4, 3), "float32")
+    with pytest.raises(ValueError, match="`kernel_size`"):
+        functional.gaussian_blur(images, 1.0, kernel_size)

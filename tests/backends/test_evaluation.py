@@ -2,15 +2,18 @@
 
 import keras
 import numpy as np
+import pytest
 
 from simclr_keras import evaluation
 from simclr_keras.callbacks import CollapseMonitor, KNNEvaluation
+from simclr_keras.evaluation import logistic_regression
 from tests.callbacks.test_labelled_evaluation import (
     IMAGES,
     TEST,
     TRAIN,
     make_model,
 )
+from tests.evaluation.blobs import make_blobs
 
 
 def train(callbacks):
@@ -48,3 +51,17 @@ def test_other_outputs():
     np.testing.assert_allclose(
         z, keras.ops.convert_to_numpy(expected), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_linear_evaluation_equals_scikit_learn(num_classes, monkeypatch):
+    # Several chunks, and one that is smaller.
+    monkeypatch.setattr(logistic_regression, "_CHUNK_BYTES", 4 * 8 * 70)
+    data = make_blobs(num_classes=num_classes)
+    ours, theirs = (
+        evaluation.linear_evaluation(*data, l2_values=[0.1], solver=solver)
+        for solver in ("keras", "scikit-learn")
+    )
+    # One of 150 images may lie within the tolerance of a border.
+    assert np.sum(ours.predicted != theirs.predicted) <= 1
+    assert abs(ours.top_5_accuracy - theirs.top_5_accuracy) < 1.5 / 150

@@ -313,7 +313,7 @@ sys.stdin.read()
     )
     assert process.stdout.readline().strip() == b"locked"
     try:
-        message = f"another one writes.*process {process.pid}"
+        message = f"Only one process at a time.*process {process.pid}"
         with pytest.raises(ValueError, match=message):
             fit(make_model(), [Checkpoints(tmp_path)])
     finally:

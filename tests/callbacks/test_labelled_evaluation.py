@@ -107,6 +107,18 @@ def test_early_stopping_finds_it():
     assert len(model.history.history["loss"]) == 2
 
 
+@pytest.mark.parametrize(
+    "callbacks",
+    [
+        [KNNEvaluation(TRAIN, TEST, name="loss")],
+        [KNNEvaluation(TRAIN, TEST), KNNEvaluation(TRAIN)],
+    ],
+)
+def test_a_name_that_is_taken(callbacks):
+    with pytest.raises(ValueError, match=f"name={callbacks[-1].name!r}"):
+        fit(callbacks)
+
+
 def test_sets_of_images():
     data = simclr_keras.data.from_arrays(
         *TRAIN, test_images=TEST[0], test_labels=TEST[1]

@@ -22,7 +22,7 @@ def clock(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: next(times))
 
 
-def run(progress, epochs=4, initial_epoch=1, steps=5, **params):
+def run(progress, epochs=4, initial_epoch=1, steps=5, logs=None, **params):
     """Calls a callback as `fit` does, for one epoch."""
     progress.set_model(make_model())
     progress.set_params({"epochs": epochs, "steps": steps, **params})
@@ -30,7 +30,7 @@ def run(progress, epochs=4, initial_epoch=1, steps=5, **params):
     progress.on_epoch_begin(initial_epoch)
     for batch in range(5):
         progress.on_train_batch_end(batch, {"loss": 2.5})
-    progress.on_epoch_end(initial_epoch, {"loss": 2.0})
+    progress.on_epoch_end(initial_epoch, logs or {"loss": 2.0})
 
 
 def test_the_time_left_is_that_of_the_run(capsys, clock):
@@ -42,19 +42,55 @@ def test_the_time_left_is_that_of_the_run(capsys, clock):
     assert capsys.readouterr().out == line.replace("  [", " [")
 
 
+def test_a_file_tells_early_how_long_it_takes(capsys, monkeypatch):
+    times = iter(np.arange(0, 10_000, 8.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    progress = RunProgress()
+    run(progress, steps=100, epochs=3, initial_epoch=0)
+    progress.on_epoch_begin(1)
+    for batch in range(5):
+        progress.on_train_batch_end(batch, {"loss": 2.5})
+    # Four steps in 32 seconds, before the epoch's end; no more after that.
+    early, end = capsys.readouterr().out.splitlines()
+    assert "] 5/300  " in early
+    assert early.endswith("39:20 left")  # 295 steps of 8 seconds
+    assert "] 100/300  " in end
+
+
 def test_one_line_of_a_terminal_is_overwritten(clock, monkeypatch):
     monkeypatch.setattr(
-        "shutil.get_terminal_size", lambda: os.terminal_size((60, 20))
+        "shutil.get_terminal_size", lambda: os.terminal_size((70, 20))
     )
     stream = Terminal()
     run(RunProgress(stream=stream))
-    *lines, last = stream.getvalue().split("\r")[1:]
+    first, *lines, last = stream.getvalue().split("\r")[1:]
+    assert first.rstrip() == "The first step is compiled ..."
     assert [line.split("] ")[1].split()[0] for line in lines] == [
         f"{step}/20" for step in range(6, 11)
     ]
-    assert {len(line) for line in lines} == {59}
+    assert {len(line) for line in lines} == {69}
     assert last.startswith("epoch 2/4 [")
     assert last.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (82, "epoch 2/4 [============............] 10/20  loss 2.000  "
+             "accuracy 0.500  1:02 left"),
+        (70, "epoch 2/4 10/20  loss 2.000  accuracy 0.500  1:02 left"),
+        (45, "epoch 2/4 10/20  loss 2.000  1:02 left"),
+        (20, "epoch 2/4 10/20  1:"),
+    ],
+)  # fmt: skip
+def test_what_a_narrow_terminal_leaves_out(columns, line, clock, monkeypatch):
+    monkeypatch.setattr(
+        "shutil.get_terminal_size", lambda: os.terminal_size((columns, 20))
+    )
+    stream = Terminal()
+    progress = RunProgress(stream=stream)
+    run(progress, logs={"loss": 2.0, "accuracy": 0.5})
+    assert stream.getvalue().split("\r")[-1].rstrip() == line
 
 
 def test_a_terminal_is_written_to_ten_times_a_second(monkeypatch):
@@ -62,8 +98,8 @@ def test_a_terminal_is_written_to_ten_times_a_second(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: next(times))
     stream = Terminal()
     run(RunProgress(stream=stream))
-    # At the steps of 1.00 and 1.12, and at the end of the epoch.
-    assert stream.getvalue().count("\r") == 3
+    # Before the first, at the steps of 1.00 and 1.12, at the epoch's end.
+    assert stream.getvalue().count("\r") == 4
 
 
 def test_in_fit(capsys):
@@ -99,7 +135,7 @@ def test_a_dataset_of_unknown_size(capsys):
     model = make_model()
     stream = Terminal()
     model.fit(batches(), verbose=0, callbacks=[RunProgress(stream=stream)])
-    first, *_, last = stream.getvalue().split("\r")[1:]
+    _, first, *_, last = stream.getvalue().split("\r")[1:]
     assert first.startswith("epoch 1/1 1 steps  loss")
     assert last.startswith(f"epoch 1/1 [{24 * '='}] 3/3")
 

@@ -90,3 +90,70 @@ def test_moving_statistics_count_too():
             verbose=0,
             callbacks=[spoils, simclr_keras.callbacks.StopOnNaN()],
         )
+
+
+def bounded(model, x, bound, y=0.0, **kwargs):
+    return model.fit(
+        x,
+        np.full((len(x), 1), y),
+        batch_size=2,
+        verbose=0,
+        callbacks=[simclr_keras.callbacks.StopOnNaN(bound=bound)],
+        **kwargs,
+    )
+
+
+def test_a_loss_beyond_the_bound():
+    # Targets of 10 and a rate of 0: a loss of 100 from the first step on.
+    model = make_model(0.0)
+    model.layers[-1].set_weights([np.zeros((2, 1)), np.zeros(1)])
+    assert bounded(model, np.ones((8, 2)), 100.0, 10.0).history["loss"] == [100]
+    message = r"loss became 100, .* the bound of 99.9, at step 1 of epoch 1"
+    with pytest.raises(FloatingPointError, match=message):
+        bounded(model, np.ones((8, 2)), 99.9, 10.0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_a_weight_beyond_the_bound(dtype):
+    model = keras.Sequential(
+        [keras.Input((2,), dtype=dtype), keras.layers.Dense(1, dtype=dtype)]
+    )
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    kernel = np.array([[1.0], [-64.0]])  # which all of these dtypes have
+    model.layers[-1].set_weights([kernel, np.zeros(1)])
+    zeros = np.zeros((4, 2))
+    bounded(model, zeros, 64)
+    bounded(model, zeros, 1e30)  # more than float16 has
+    message = "kernel' became 64, in absolute value, beyond the bound of 63.9,"
+    with pytest.raises(FloatingPointError, match=message):
+        bounded(model, zeros, 63.9)
+    model.layers[-1].set_weights([kernel * [[1], [np.inf]], np.zeros(1)])
+    with pytest.raises(FloatingPointError, match="loss became nan"):
+        bounded(model, zeros, 1e30)
+
+
+def test_a_bound_looks_at_steps_that_are_not_left_out():
+    model = make_model(0.0)
+    model.layers[-1].set_weights([np.zeros((2, 1)), np.zeros(1)])
+    scaled = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.0), initial_scale=1.0
+    )
+    model.compile(scaled, "mse")
+    with pytest.raises(FloatingPointError, match="loss became 100, "):
+        bounded(model, np.ones((8, 2)), 99.9, 10.0)
+    # A loss that is not finite is what such an optimizer is there for.
+    bounded(model, np.full((8, 2), np.inf), 99.9)
+
+
+@pytest.mark.parametrize(
+    ("bound", "error"),
+    [
+        (0, ValueError),
+        (np.nan, ValueError),
+        (np.inf, ValueError),
+        ("1", TypeError),
+    ],
+)
+def test_bounds_that_are_none(bound, error):
+    with pytest.raises(error, match="`bound` must be positive"):
+        simclr_keras.callbacks.StopOnNaN(bound=bound)

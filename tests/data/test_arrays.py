@@ -220,3 +220,24 @@ def test_missing_scikit_learn_names_the_extra(monkeypatch):
         match=r"`load_digits` needs scikit-learn.*keras\[examples\]",
     ):
         data.load_digits()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        # A name for each of them would fill the memory.
+        ({"labels": np.full(6, 2**40)}, ValueError, "at most 10,000,000"),
+        ({"labels": np.full(6, 2**63, "uint64")}, ValueError, "at most"),
+        ({"labels": [[1, 2], [3]]}, TypeError, "`labels` must be an array"),
+        ({"value_range": 255}, ValueError, "`value_range` must be a pair"),
+        ({"value_range": (0, 1, 2)}, ValueError, "`value_range` must be"),
+        ({"value_range": ("a", "b")}, ValueError, "`value_range` must be"),
+        ({"class_names": "abc"}, TypeError, "sequence of strings"),
+        ({"class_names": 3}, TypeError, "sequence of strings"),
+        ({"test_images": [[1, 2], [3]]}, TypeError, "`test_images` must be"),
+    ],
+)
+def test_what_is_no_argument(kwargs, error, message):
+    kwargs = {"labels": np.arange(6), **kwargs}
+    with pytest.raises(error, match=message):
+        data.from_arrays(images(), **kwargs)

@@ -59,6 +59,7 @@ def test_later_runs_decode_nothing(photos, tmp_path, monkeypatch):
     assert file.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_is_written_anew_for_other_images(photos, tmp_path):
     def load(size=16, **kwargs):
         source = data.load_image_folder(

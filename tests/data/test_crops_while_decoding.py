@@ -187,7 +187,8 @@ def mixed(tmp_path_factory):
 
 # R = 1, 2 and 4 replicas, of one worker each or of fewer.
 @pytest.mark.parametrize(
-    ("pipelines", "replicas"), [(1, 1), (1, 2), (2, 2), (2, 4)]
+    ("pipelines", "replicas"),
+    [(1, 1), (1, 2), pytest.param(2, 2, marks=pytest.mark.slow), (2, 4)],
 )
 def test_shares_are_those_of_the_whole_batch(mixed, pipelines, replicas):
     images, crop, whole = mixed

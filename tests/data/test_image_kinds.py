@@ -319,8 +319,8 @@ def test_folders_that_are_linked_to_each_other_count_once(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "count"),
     [
-        ("JPEG", 50),
-        ("TIFF", 50),
+        ("JPEG", 25),
+        ("TIFF", 25),
         *(
             pytest.param(kind, 850, marks=pytest.mark.slow)
             for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")

@@ -356,3 +356,18 @@ def test_steps_done_are_of_an_epoch(step):
     images = data.load_digits().train
     with pytest.raises(ValueError, match=r"from 0 to 2.*initial_step="):
         data.training_dataset(images, 512, initial_step=step)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("num_parallel_calls", -5, ValueError),
+        ("num_parallel_calls", 1.5, TypeError),
+        ("seed", 2**64, ValueError),
+        ("initial_epoch", 2**63, ValueError),
+    ],
+)
+def test_numbers_that_tf_data_does_not_take(name, value, error):
+    images = data.from_arrays(np.zeros((4, 2, 2, 1), "uint8")).train
+    with pytest.raises(error, match=f"`{name}` must be"):
+        data.training_dataset(images, 2, **{name: value})

@@ -129,6 +129,60 @@ def overflow(strategy):
     }
 
 
+class Overflow(keras.layers.Layer):
+    """What a network does in a step that overflows, on one replica."""
+
+    def call(self, x):
+        return tf.where(tf.reduce_max(x) > 0.95, x * np.inf, x)
+
+
+def left_out(strategy):
+    """Steps one of which overflows on the second replica alone.
+
+    Returns:
+        What is logged and what the statistics of each replica are, with that
+        step and without it.
+    """
+    views = 0.9 * np.random.default_rng(0).random((2, 24, 8, 8, 1), "float32")
+    found = []
+    for is_there in (True, False):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            # Each replica has statistics of its own, so that one alone is NaN.
+            norm = keras.layers.BatchNormalization()
+            layers = [keras.Input((8, 8, 1)), Overflow(), norm]
+            model = simclr_keras.SimCLRModel(
+                keras.Sequential([*layers, keras.layers.Flatten()]),
+                simclr_keras.ProjectionHead(4),
+                value_range=(0, 1),
+            )
+            model.compile(
+                keras.optimizers.LossScaleOptimizer(
+                    keras.optimizers.SGD(0.01), initial_scale=1.0
+                )
+            )
+        steps = np.split(views.copy(), 3, axis=1)
+        if is_there:
+            steps[1][:, 6] = 1.0
+        else:
+            del steps[1]
+        x = np.concatenate(steps, axis=1)
+        history = model.fit(
+            {"view_1": x[0], "view_2": x[1]},
+            batch_size=BATCH_SIZE,
+            shuffle=False,
+            verbose=0,
+        ).history
+        statistics = [
+            float(value.numpy()[0])
+            for variable in norm.non_trainable_variables
+            for value in strategy.experimental_local_results(variable.value)
+        ]
+        logs = {name: values[0] for name, values in history.items()}
+        found.append({"logs": logs, "statistics": statistics})
+    return found
+
+
 def caught_warnings(make):
     """The warnings of local batch norm that a function causes."""
     with warnings.catch_warnings(record=True) as caught:
@@ -217,6 +271,7 @@ def main():
         }.items()
     }
     found["overflow"] = overflow(strategy)
+    found["left_out"] = left_out(strategy)
     found["train_on_batch"] = message(
         lambda: model.train_on_batch(images[:BATCH_SIZE])
     )

@@ -54,6 +54,18 @@ def test_overflow_on_one_replica_is_one_of_all(found):
     assert found["overflow"]["stayed"]
 
 
+def test_a_step_that_one_replica_spoils_is_left_out_on_all(found):
+    with_it, without = found["left_out"]
+    # float32: the loss is scaled by a half after the step.
+    for name, value in without["logs"].items():
+        assert with_it["logs"][name] == pytest.approx(value, rel=1e-5), name
+    assert len(without["statistics"]) == 4  # Two, on two replicas.
+    assert len(set(without["statistics"])) == 4
+    assert with_it["statistics"] == pytest.approx(
+        without["statistics"], rel=1e-5
+    )
+
+
 def test_a_batch_for_every_replica_is_refused(found):
     assert found["train_on_batch"].startswith("ValueError")
     assert "`fit` or `evaluate`" in found["train_on_batch"]

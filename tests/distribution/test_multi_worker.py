@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -73,6 +74,14 @@ def wait(workers, logs, timeout=600):
         assert code == 0, text[-3000:]
 
 
+def wait_for(path, workers):
+    started = time.monotonic()
+    while not path.exists():
+        assert time.monotonic() - started < 600
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.02)
+
+
 def weights(run_dir):
     encoder = keras.saving.load_model(run_dir / "encoder.keras")
     assert isinstance(encoder, simclr_keras.encoders.ResNet)
@@ -80,7 +89,7 @@ def weights(run_dir):
 
 
 @pytest.mark.slow
-def test_killed_worker_and_resume_end_as_an_uninterrupted_run(tmp_path):
+def test_killed_and_stopped_workers_end_as_an_uninterrupted_run(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     subprocess.run(
         ["bash", TWO_WORKERS, f"--run_dir={whole}", *SMALL],
@@ -96,25 +105,26 @@ def test_killed_worker_and_resume_end_as_an_uninterrupted_run(tmp_path):
         assert json.load(file)["replicas"] == 2
 
     workers = start_pretraining(broken, tmp_path)
-    started = time.monotonic()
-    while not (broken / "checkpoints" / "epoch_00001.weights.h5").exists():
-        assert time.monotonic() - started < 600
-        assert all(worker.poll() is None for worker in workers)
-        time.sleep(0.02)
+    wait_for(broken / "checkpoints" / "epoch_00001.weights.h5", workers)
     time.sleep(0.2)  # A step or some of the second epoch's ten.
     workers[1].send_signal(signal.SIGKILL)
-    workers[1].wait(60)
+    assert workers[0].wait(120) != 0
+    assert "A worker is gone." in (tmp_path / "worker_0.log").read_text()
     assert not (broken / "checkpoints" / "epoch_00002.weights.h5").exists()
-    try:
-        assert workers[0].wait(120) != 0
-    except subprocess.TimeoutExpired:  # it waits for the other for ever
-        workers[0].kill()
-        workers[0].wait(60)
     assert not (broken / "results.json").exists()
+
+    # A signal to one of them stops both after the same step.
+    workers = start_pretraining(broken, tmp_path, "--resume")
+    wait_for(broken / "checkpoints" / "epoch_00002.weights.h5", workers)
+    workers[1].send_signal(signal.SIGTERM)
+    assert [worker.wait(120) for worker in workers] == [130, 130]
+    log = (tmp_path / "worker_0.log").read_text()
+    assert "Resuming after epoch 1 of 3" in log
+    place = re.search(r"It was saved after (step \d+ of epoch 3 of 3)", log)
 
     wait(start_pretraining(broken, tmp_path, "--resume"), tmp_path)
     log = (tmp_path / "worker_0.log").read_text()
-    assert "Resuming after epoch" in log
+    assert f"Resuming after {place[1]}" in log
     for a, b in zip(weights(broken), weights(whole), strict=True):
         # Float32; the collective adds two numbers, in either order the same.
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)

@@ -30,7 +30,7 @@ RELU, SMOOTH = "float32_lars", "float32_lars:smooth"
 pytestmark = pytest.mark.slow
 # What replicas do to gradients is the same for every optimizer; one of Keras's
 # stands for the others.
-CASES = [(1, "lars"), (2, "lars"), (4, "lars"), (2, "adamw")]
+CASES = [(1, "lars"), (4, "lars"), (2, "adamw")]
 
 
 @pytest.mark.parametrize(("replicas", "optimizer"), CASES)
@@ -75,7 +75,7 @@ def test_float32_agrees_to_rounding(trained, replicas, optimizer):
 
 
 def test_float32_with_relu_agrees_as_one_device_does(trained):
-    result, expected = trained(4, RELU), trained(0, RELU)
+    result, expected = trained(2, RELU), trained(0, RELU)
     assert_equal_logs(result, expected, rtol=1e-5)
     assert distance("weight", result, expected) < 2e-4
     assert distance("statistic", result, expected) < 5e-5
@@ -94,7 +94,7 @@ def test_relu_multiplies_rounding_on_one_device(trained):
 
 def test_bfloat16_agrees_to_its_rounding(trained):
     run = "mixed_bfloat16_lars"
-    result, expected = trained(4, run), trained(0, run)
+    result, expected = trained(2, run), trained(0, run)
     # Eight bits of mantissa, 4e-3, in every layer; an accuracy over 32 images
     # moves by whole images.
     assert_equal_logs(

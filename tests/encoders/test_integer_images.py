@@ -1,4 +1,4 @@
-"""Integers and booleans are refused by every encoder, however it is called."""
+"""uint8 is scaled and other integers refused, however an encoder is called."""
 
 import keras
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from simclr_keras import SimCLRModel, encoders
+from simclr_keras.encoders import image_dtype
 from tests import checks
 
 SHAPE = (8, 8, 3)
@@ -60,17 +61,58 @@ CALLS = {
 }
 
 
+@pytest.mark.parametrize("call", sorted(set(CALLS) - {"fit", "symbolic"}))
+@pytest.mark.parametrize("make", ENCODERS)
+def test_uint8_is_scaled(make, call):
+    encoder, x = make(), images()
+    found = CALLS[call](encoder, x)
+    training = call == "training"
+    expected = encoder(x.astype("float32") / 255, training=training)
+    # float32, 17 convolutions
+    checks.assert_same(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", ENCODERS)
+def test_uint8_in_fit(make):
+    encoder, x = make(), images()
+    copy = keras.models.clone_model(encoder)
+    copy(x[:1])
+    encoder(x[:1])
+    copy.set_weights(encoder.get_weights())
+    for each, batch in ((encoder, x), (copy, x.astype("float32") / 255)):
+        head = keras.Sequential([keras.Input(SHAPE, dtype=batch.dtype), each])
+        head.compile("sgd", "mse")
+        target = np.zeros((len(x), each.output_shape[-1]))
+        head.fit(batch, target, shuffle=False, verbose=0)
+    for found, expected in zip(encoder.weights, copy.weights):
+        checks.assert_same(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", ENCODERS)
+def test_uint8_of_a_saved_encoder(make, tmp_path):
+    encoder = make()
+    expected = encoder(images("float32") / 255)
+    loaded = checks.save_and_load(encoder, tmp_path)
+    found = loaded.predict(images(), verbose=0)
+    checks.assert_same(found, expected, atol=1e-5)
+
+
+def test_uint8_in_float64():
+    scaled = image_dtype.to_unit_range(images(), "float64")
+    np.testing.assert_array_equal(scaled, images() / 255)
+
+
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("make", ENCODERS)
-def test_uint8_is_refused(make, call):
+def test_wider_integers_are_refused(make, call):
     encoder = make()
-    with pytest.raises(TypeError, match="dtype uint8") as caught:
-        CALLS[call](encoder, images())
-    assert "Divide by 255" in str(caught.value)
+    with pytest.raises(TypeError, match="dtype uint16") as caught:
+        CALLS[call](encoder, images("uint16"))
+    assert "65535" in str(caught.value)
     assert "SimCLRModel" in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", ["uint16", "int32", "int64", "bool"])
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "bool"])
 @pytest.mark.parametrize("make", ENCODERS)
 def test_other_integers_are_refused(make, dtype):
     with pytest.raises(TypeError, match=f"dtype {dtype}"):
@@ -81,8 +123,8 @@ def test_other_integers_are_refused(make, dtype):
 def test_refused_once_built_too(make):
     encoder = make()
     encoder(images("float32") / 255)
-    with pytest.raises(TypeError, match="dtype uint8"):
-        encoder(images())
+    with pytest.raises(TypeError, match="dtype uint16"):
+        encoder(images("uint16"))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])

@@ -137,3 +137,15 @@ def test_features_of_any_scale(scale):
     expected = knn_accuracy(train, labels, test, labels, k=5)
     assert knn_accuracy(scale * train, labels, test, labels, k=5) == expected
     assert knn_accuracy(train, labels, scale * test, labels, k=5) == expected
+
+
+def test_what_are_no_rows():
+    features, labels = np.eye(4), np.arange(4)
+    with pytest.raises(ValueError, match="must have the shape"):
+        knn_accuracy(3.0, labels)
+    with pytest.raises(ValueError, match="must have the shape"):
+        knn_accuracy(features, labels, 0.5, labels)
+    with pytest.raises(TypeError, match="NumPy makes no array"):
+        knn_accuracy(features, [[0, 1], [2]])
+    with pytest.raises(TypeError, match="`temperature` must be"):
+        knn_predict(features, labels, temperature="0.1")

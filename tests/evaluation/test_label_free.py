@@ -322,3 +322,22 @@ def test_batch_size_must_be_a_positive_integer(value):
     for measure in OF_VIEWS:
         with pytest.raises(ValueError, match=f"Received: batch_size={value}"):
             measure(z, z, batch_size=value)
+
+
+@pytest.mark.parametrize("function", OF_ROWS)
+@pytest.mark.parametrize(
+    "features", ["abc", {}, [["a"]], [[1, 2], [3]], np.ones((3, 2), complex)]
+)
+def test_what_are_no_numbers(function, features):
+    with pytest.raises(TypeError, match="must be an array of numbers"):
+        function(features)
+
+
+def test_powers_and_widths_that_are_no_numbers():
+    z = np.eye(3)
+    with pytest.raises(TypeError, match="`t` must be a positive number"):
+        uniformity(z, t="2")
+    with pytest.raises(TypeError, match="`alpha` must be a positive number"):
+        alignment(z, z, alpha=None)
+    with pytest.raises(ValueError, match="at most 100"):  # 2**1e9 is infinite
+        alignment(z, z, alpha=1e9)

@@ -5,7 +5,7 @@ import pytest
 import scipy.optimize
 import scipy.special
 
-from simclr_keras.evaluation import linear_evaluation, standardize
+from simclr_keras.evaluation import linear, linear_evaluation, standardize
 from tests.evaluation.blobs import make_blobs
 
 
@@ -97,6 +97,26 @@ def test_features_of_any_scale_give_the_same():
     assert abs(first.accuracy - second.accuracy) < 1.5 / 150
 
 
+@pytest.mark.parametrize("solver", ["keras", "scikit-learn"])
+def test_a_row_that_outweighs_all_others_is_told(solver):
+    train, classes, *test = make_blobs(100)
+    train[17] *= 1e3
+    with pytest.warns(UserWarning, match=r"Row 17 .* holds 99\.\d% of their"):
+        linear_evaluation(train, classes, *test, solver=solver)
+    with pytest.warns(
+        UserWarning, match="Row 17 of the features holds"
+    ) as told:
+        standardize(train)
+    assert told[0].filename == __file__  # and not a line of the library
+
+
+def test_no_row_is_told_where_there_are_few_or_all_are_alike(recwarn):
+    standardize(np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
+    standardize(np.random.default_rng(0).normal(size=(20, 2)))
+    standardize(np.ones((30, 2)))
+    assert not recwarn
+
+
 def test_the_seed_names_the_split():
     arguments = make_blobs()
 
@@ -109,10 +129,11 @@ def test_the_seed_names_the_split():
     assert any(tried(0) != tried(seed) for seed in range(1, 4))
 
 
-def test_two_classes():
+@pytest.mark.parametrize("solver", ["keras", "scikit-learn"])
+def test_two_classes(solver):
     train, labels, test, test_labels = make_blobs(num_classes=2)
     result = linear_evaluation(
-        train, labels, test, test_labels, l2_values=[0.1]
+        train, labels, test, test_labels, l2_values=[0.1], solver=solver
     )
     assert result.accuracy > 0.7
 
@@ -121,6 +142,89 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(ImportError, match=r"simclr_keras\[examples\]"):
         linear_evaluation(*make_blobs())
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_both_solvers_find_the_same(num_classes, scale):
+    train, labels, test, test_labels = make_blobs(num_classes=num_classes)
+    labels, test_labels = 7 * labels - 3, 7 * test_labels - 3
+    found = [
+        linear_evaluation(
+            train.astype("float16"),
+            labels,
+            test,
+            test_labels,
+            l2_values=[1.0, 0.1, 0.01],
+            scale=scale,
+            solver=solver,
+        )
+        for solver in ("keras", "scikit-learn")
+    ]
+    ours, theirs = found
+    # One of 150 images may lie within the tolerance of a border.
+    assert np.sum(ours.predicted != theirs.predicted) <= 1
+    assert ours.predicted.dtype == theirs.predicted.dtype == labels.dtype
+    assert list(ours.validation_accuracy) == list(theirs.validation_accuracy)
+    for l2, accuracy in ours.validation_accuracy.items():
+        # Of 60 images.
+        assert abs(accuracy - theirs.validation_accuracy[l2]) < 1.5 / 60
+
+
+def test_large_sets_are_keras_s(monkeypatch):
+    chosen = []
+    for cls in ("LogisticRegression", "_ScikitLearn"):
+        monkeypatch.setattr(
+            getattr(linear, cls), "fit", lambda self, l2: chosen.append(self)
+        )
+        monkeypatch.setattr(
+            getattr(linear, cls),
+            "scores",
+            lambda self, rows: [np.eye(5)[rows.array[:, 0].astype(int) * 0]],
+        )
+    for limit in (300 * 8, 300 * 8 + 1):
+        monkeypatch.setattr(linear, "MIN_SIZE_FOR_KERAS", limit)
+        linear_evaluation(*make_blobs(), l2_values=[0.1])
+    names = [type(each).__name__ for each in chosen]
+    assert names == 2 * ["LogisticRegression"] + 2 * ["_ScikitLearn"]
+
+
+@pytest.mark.parametrize("solver", ["keras", "scikit-learn"])
+def test_other_measures_by_a_loop(solver):
+    train, labels, test, test_labels = make_blobs(
+        num_train=400, num_test=200, num_classes=20
+    )
+    test_labels = test_labels.copy()
+    test_labels[:7] = 99  # not among the training set's
+    test, test_labels = test[:170], test_labels[:170]
+    result = linear_evaluation(
+        train, labels, test, test_labels, l2_values=[0.1], solver=solver
+    )
+    is_right = result.predicted == test_labels
+    assert result.accuracy == np.mean(is_right)
+    accuracies = [
+        np.mean(is_right[test_labels == label]) for label in set(test_labels)
+    ]
+    assert 0.0 in accuracies
+    assert result.mean_per_class_accuracy == pytest.approx(np.mean(accuracies))
+    assert result.accuracy < result.top_5_accuracy < 1 - 6 / 170
+
+
+def test_ranks_put_the_smaller_of_equals_first():
+    class Fitted:
+        def scores(self, rows):
+            yield np.array([[1.0, 1.0, 0.0], [0.0, 3.0, 3.0]])
+            yield np.array([[0.0, 0.0, 0.0]])
+
+    best, rank = linear._best_and_rank(Fitted(), None, np.array([1, 0, -1]))
+    assert best.tolist() == [0, 1, 0]
+    assert rank.tolist() == [1, 2, 3]
+
+
+def test_without_scipy_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ImportError, match=r"SciPy.*simclr_keras\[examples\]"):
+        linear_evaluation(*make_blobs(), solver="keras")
 
 
 @pytest.mark.parametrize(
@@ -142,3 +246,48 @@ def test_one_class_is_no_task():
     train, _, test, test_labels = make_blobs()
     with pytest.raises(ValueError, match=r"at least two classes\. Received: 1"):
         linear_evaluation(train, np.zeros(300, int), test, test_labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("l2_values", 1.0, TypeError),
+        ("l2_values", ["1"], ValueError),
+        ("l2_values", [1e-320], ValueError),
+        ("few_labels_l2", "1", TypeError),
+        ("validation_fraction", "0.5", TypeError),
+        ("max_iterations", "9", TypeError),
+        ("max_iterations", 1.5, ValueError),
+        ("scale", "no", TypeError),
+        ("seed", -1, ValueError),
+        ("seed", "a", TypeError),
+        ("solver", "lbfgs", ValueError),
+        ("solver", None, TypeError),
+    ],
+)
+def test_arguments_that_scikit_learn_would_not_name(name, value, error):
+    features, labels = np.eye(4), np.arange(4) % 2
+    with pytest.raises(error, match=f"`{name}` must"):
+        linear_evaluation(features, labels, features, labels, **{name: value})
+
+
+def test_iterations_as_a_float():
+    features, labels = np.eye(4), np.arange(4) % 2
+    result = linear_evaluation(
+        features, labels, features, labels, max_iterations=1e2
+    )
+    assert 0 <= result.accuracy <= 1
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "error"),
+    [
+        (3.0, np.eye(2), ValueError),
+        (np.eye(2), np.eye(3), ValueError),
+        (np.eye(2), np.full((2, 2), np.nan), ValueError),
+        (np.eye(2).astype(str), np.eye(2), TypeError),
+    ],
+)
+def test_what_is_not_standardized(train, other, error):
+    with pytest.raises(error, match="Received: "):
+        standardize(train, other)

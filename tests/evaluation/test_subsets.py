@@ -48,3 +48,29 @@ def test_a_class_that_is_too_small_is_named():
 def test_the_number_must_be_positive():
     with pytest.raises(ValueError, match="Received: num_per_class=0"):
         class_balanced_subset(LABELS, 0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "count", "seed", "error", "message"),
+    [
+        (np.zeros((6, 3), int), 1, 0, ValueError, "labels.shape"),
+        ([], 1, 0, ValueError, "labels.shape"),
+        ([[1, 2], [3]], 1, 0, TypeError, "NumPy makes no array"),
+        ([None, 1], 1, 0, TypeError, "labels.dtype"),
+        (LABELS, float("nan"), 0, ValueError, "num_per_class=nan"),
+        (LABELS, 1.5, 0, ValueError, "num_per_class=1.5"),
+        (LABELS, "1", 0, TypeError, "num_per_class='1'"),
+        (LABELS, 1, -1, ValueError, "seed=-1"),
+        (LABELS, 1, 0.5, TypeError, "seed=0.5"),
+    ],
+)
+def test_what_has_no_subset(labels, count, seed, error, message):
+    with pytest.raises(error, match=message):
+        class_balanced_subset(labels, count, seed)
+
+
+def test_a_column_of_labels():
+    column = np.asarray(LABELS)[:, None]
+    np.testing.assert_array_equal(
+        class_balanced_subset(column, 2), class_balanced_subset(LABELS, 2)
+    )

@@ -27,6 +27,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_converts(tmp_path):
     names = {
         "output": "new/encoder.keras",

@@ -18,8 +18,10 @@ import time
 
 import classify
 import cluster
+import contact_sheet
 import encoder_and_images
 import features
+import features_file
 import image_map
 import keras
 import neighbours
@@ -178,7 +180,7 @@ def test_what_was_left_out_is_told_with_the_reason(written):
 
 
 def test_tables_hold_the_same_numbers(npz, tmp_path):
-    found = encoder_and_images.read_features(npz)
+    found = features_file.read(npz)
     values, paths = found
     features.write(tmp_path / "f.csv", found)
     rows = read(tmp_path / "f.csv")
@@ -196,6 +198,16 @@ def test_tables_hold_the_same_numbers(npz, tmp_path):
     numbers = np.stack([table[name].to_numpy() for name in columns], axis=1)
     assert numbers.dtype == "float32"
     np.testing.assert_allclose(numbers, values, rtol=1e-6)
+
+
+def test_what_another_call_has_written_meanwhile_stays(written, tmp_path):
+    found = features_file.read(written[0])
+    path = tmp_path / "f.csv"
+    path.write_text("dear")
+    with pytest.raises(ValueError, match="--output is there already"):
+        features.write(path, found, overwrite=False)
+    assert path.read_text() == "dear"
+    assert os.listdir(tmp_path) == ["f.csv"]
 
 
 def test_parquet_without_its_package(folder, tmp_path, capsys, monkeypatch):
@@ -281,6 +293,7 @@ def test_neighbours_of_all_images(folder, expected, tmp_path):
     assert set(pairs) == {
         frozenset((paths[i], paths[j])) for i, j in zip(first, second)
     }
+    assert min(Image.open(output / "duplicates.png").size) > 200
     width, height = Image.open(output / "neighbours.png").size
     assert width > 500
     assert height > 1500  # twelve rows
@@ -340,6 +353,99 @@ def test_of_too_many_duplicates_the_most_similar_are_kept(monkeypatch):
     assert few[3] == all_pairs[3] == len(all_pairs[0]) > 100
     for kept, every in zip(few[:3], all_pairs[:3]):
         np.testing.assert_array_equal(kept, every[:7])
+
+
+@pytest.mark.parametrize(("down", "count"), [(12, 5), (1, 2)])
+def test_duplicates_stand_side_by_side(down, count, tmp_path, monkeypatch):
+    """Red with red and blue with blue, the most similar pair first."""
+    paths = []
+    for k in range(4):
+        paths.append(str(tmp_path / f"{k}.png"))
+        image = np.zeros((20, 30, 3), "uint8")
+        image[..., k % 3] = 60 * (k + 1)
+        Image.fromarray(image).save(paths[-1])
+    monkeypatch.setattr(neighbours, "PAIRS_DOWN", down)
+    monkeypatch.setattr(neighbours, "PAIRS_ACROSS", 2)
+    drawn = []
+    monkeypatch.setattr(
+        contact_sheet, "draw", lambda *arguments: drawn.append(arguments)
+    )
+    pairs = [(0, 3), (1, 2), (0, 1), (2, 3), (1, 3)]
+    values = np.array([1, 0.99996, 0.999, 0.99, 0.98])
+    neighbours.draw_duplicates("sheet", values, *np.transpose(pairs), paths)
+    ((name, rows, title),) = drawn
+    assert name == "sheet"
+    assert title == (
+        "Duplicates: 5 pairs"
+        if count == 5
+        else "Duplicates: the 2 most similar pairs"
+    )
+    # Two pairs in a row, with an empty place between them.
+    assert [[cell is None for cell in row] for row in rows] == [
+        [False, False, True, False, False],
+        [False, False, True, False, False],
+        [False, False],
+    ][: len(rows)]
+    cells = [cell for row in rows for cell in row if cell]
+    assert len(cells) == 2 * count
+    told = ["1.0000", "1.0000", "0.9990", "0.9900", "0.9800"]
+    for k, cell in enumerate(cells):
+        image = pairs[k // 2][k % 2]
+        assert cell.caption == f"{told[k // 2]}\n{image}.png"
+        color = np.zeros(3)
+        color[image % 3] = 60 * (image + 1)
+        np.testing.assert_array_equal(cell.image.mean(axis=(0, 1)), color)
+
+
+def test_a_sheet_leaves_places_empty(tmp_path):
+    red = np.zeros((8, 8, 3), "uint8")
+    red[..., 0] = 255
+    cell = contact_sheet.Cell(red, "")
+    contact_sheet.draw(tmp_path / "sheet.png", [[cell, None, cell]])
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    is_red = (sheet == (255, 0, 0)).all(axis=-1).any(axis=0)
+    third = len(is_red) // 3
+    assert is_red[third // 2]
+    assert not is_red[third : 2 * third].any()
+    assert is_red[-third // 2]
+
+
+def test_without_duplicates_no_sheet_stays(folder, npz, tmp_path):
+    for name in ("duplicates.csv", "duplicates.png", "mine.png"):
+        (tmp_path / name).write_text("of an earlier call")
+    arguments = [f"--features={npz}", f"--output={tmp_path}", "--overwrite"]
+    values = np.eye(30)
+    paths = [str(path) for path in files(folder / "photos")]
+    np.savez(tmp_path / "f.npz", features=values, paths=paths)
+    neighbours.main(
+        [
+            *arguments,
+            f"--features={tmp_path / 'f.npz'}",
+            "--duplicates=0.5",
+        ]
+    )
+    assert sorted(os.listdir(tmp_path)) == [
+        "duplicates.csv",
+        "f.npz",
+        "mine.png",
+        "neighbours.csv",
+        "neighbours.png",
+    ]
+    assert read(tmp_path / "duplicates.csv") == []
+
+
+def test_an_image_alone_has_no_neighbours(folder, tmp_path, capsys):
+    path = files(folder / "photos")[0]
+    np.savez(tmp_path / "f.npz", features=np.ones((1, 4)), paths=[str(path)])
+    arguments = [
+        f"--features={tmp_path / 'f.npz'}",
+        f"--output={tmp_path / 'out'}",
+    ]
+    code, line = stops(capsys, neighbours, *arguments)
+    assert code == 1
+    assert "--features must have at least two" in line
+    assert str(path) in line
+    assert os.listdir(tmp_path) == ["f.npz"]
 
 
 # --- Clusters ---------------------------------------------------------------
@@ -446,6 +552,32 @@ def _open(base64_text):
     return Image.open(io.BytesIO(base64.b64decode(base64_text)))
 
 
+def test_the_page_is_headed_by_the_folder_of_the_images(clusters):
+    text = (clusters / "index.html").read_text(encoding="utf-8")
+    assert "<title>photos: 30 images</title>" in text
+
+
+@pytest.mark.parametrize(
+    ("images", "paths", "name"),
+    [
+        ("a/photos/", ["a/photos/b/c.png"], "photos"),
+        (None, ["/x/photos/a.png", "/x/photos/older/b.png"], "photos"),
+        (None, ["../photos/a.png"], "photos"),
+        (None, ["/x/a.png", "/y/b.png"], "f.npz"),
+        (None, ["/x/a.png", "b.png"], "f.npz"),
+        (None, ["a.png", "older/b.png"], "here"),
+        (".", ["./a.png"], "here"),
+    ],
+)
+def test_what_a_page_is_headed_by(images, paths, name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    options = argparse.Namespace(
+        images=images, features=None if images else "../f.npz"
+    )
+    assert cluster.name_of_source(options, paths) == name
+
+
 def test_overwriting_leaves_other_files_alone(clusters):
     assert sorted(os.listdir(clusters)) == [
         "cluster_00.png",
@@ -522,6 +654,45 @@ def test_results_of_held_out_files(classes):
     assert results["confusion"] == np.eye(3, dtype=int).tolist()
     assert list(results["classes"]) == sorted(KINDS)
     assert min(Image.open(classes / "confusion.png").size) > 200
+
+
+def test_a_file_under_several_names_is_one_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train").mkdir()
+    for name in "ab":
+        (tmp_path / "train" / f"{name}.png").touch()
+    (tmp_path / "link").symlink_to("train")
+    names = ["train/a.png", "./train/a.png", f"{tmp_path}/train/a.png"]
+    names += ["link/a.png", "link/../train/a.png"]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("".join(f"{name},red\n" for name in names))
+    assert classify.read_labels("labels.csv") == {"train/a.png": "red"}
+    for name in names[1:]:
+        labels.write_text(f"train/a.png,red\ntrain/b.png,red\n{name},blue\n")
+        with pytest.raises(ValueError, match="two classes, red and blue") as e:
+            classify.read_labels("labels.csv")
+        assert f"on line 3 of labels.csv: {name}" in str(e.value)
+
+
+def test_where_labelled_files_are_looked_for(tmp_path, monkeypatch):
+    """Here, then beside the labels, then in --apply."""
+    here, beside, applied = (tmp_path / n for n in ("here", "beside", "apply"))
+    for k, path in enumerate((here, beside, applied)):
+        path.mkdir()
+        for name in "abc"[: k + 1]:
+            (path / name).touch()
+    # No file to read, and so no reason not to look on.
+    (here / "c").mkdir()
+    monkeypatch.chdir(here)
+    labels = beside / "labels.csv"
+    labels.write_text("a,red\nb,red\nc,blue\n")
+    assert list(classify.read_labels(str(labels), str(applied))) == [
+        "a",
+        str(beside / "b"),
+        str(applied / "c"),
+    ]
+    with pytest.raises(ValueError, match="nor in --apply, on line 3 of"):
+        classify.read_labels(str(labels))
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
@@ -658,6 +829,8 @@ def test_mistakes_are_one_line_and_write_nothing(
     ):
         code, line = stops(capsys, module, *right, *wrong)
         assert code == 1
+    assert f"{flag} must contain images" in line
+    assert "`" not in line
     assert sorted(os.listdir(tmp_path)) == ["empty", "no.keras"]
 
 
@@ -671,6 +844,48 @@ def test_what_is_there_is_not_overwritten(script, folder, tmp_path, capsys):
     assert "--overwrite" in line
     assert os.listdir(tmp_path) == ["f.npz"]
     assert (tmp_path / "f.npz").read_text() == "dear"
+
+
+@pytest.mark.parametrize("script", ["neighbours", "cluster", "classify"])
+def test_a_run_of_pretrain_is_left_alone(script, folder, tmp_path, capsys):
+    module = importlib.import_module(script)
+    names = ["config.json", "made_of.json", "results.json"]
+    for name in names:
+        (tmp_path / name).write_text("dear")
+    code, line = stops(
+        capsys, module, *arguments_of(script, folder, tmp_path), "--overwrite"
+    )
+    assert code == 2
+    assert "--output must not be the folder of a run" in line
+    assert sorted(os.listdir(tmp_path)) == names
+    assert (tmp_path / "results.json").read_text() == "dear"
+
+
+@pytest.mark.parametrize("script", ["neighbours", "cluster"])
+@pytest.mark.parametrize(
+    ("values", "code", "message"),
+    [
+        (np.full((2, 3), "1"), 2, "its features must be floats"),
+        (np.array([[1, 2.0], [np.nan, 1]]), 1, "for 1 of 2 images, such as b"),
+        (np.array([[1, np.inf], [1, 1]]), 1, "for 1 of 2 images, such as a"),
+    ],
+)
+def test_features_that_are_no_numbers(
+    script, values, code, message, tmp_path, capsys
+):
+    path = tmp_path / "f.npz"
+    np.savez(path, features=values, paths=["a", "b"])
+    found, line = stops(
+        capsys,
+        importlib.import_module(script),
+        f"--features={path}",
+        f"--output={tmp_path / 'out'}",
+    )
+    assert found == code
+    assert "--features" in line
+    assert message in line
+    assert str(path) in line
+    assert os.listdir(tmp_path) == ["f.npz"]
 
 
 @pytest.mark.parametrize("script", ["neighbours", "cluster"])

@@ -5,7 +5,8 @@ import shutil
 
 import made_of
 import numpy as np
-import pretrain
+import pretrain  # noqa: F401 - its flags
+import pretraining
 import pytest
 import recipes
 import run_folder
@@ -39,7 +40,7 @@ def begun(photos, tmp_path):
     config = recipes.resolve("digits", values)
     folder = run_folder.RunFolder(str(tmp_path / "run"))
     folder.write_json("config.json", config)
-    found = pretrain.load_data({**config, "channels": 1})
+    found = pretraining.load_data({**config, "channels": 1})
     folder.write_json(made_of.NAME, made_of.describe(config, found))
     return folder
 
@@ -51,7 +52,7 @@ def resume(folder, *arguments):
             ["pretrain.py", f"--run_dir={folder.path}", "--resume", *arguments]
         )
         try:
-            return pretrain.prepare()
+            return pretraining.prepare()
         except ValueError as error:
             return str(error)
 

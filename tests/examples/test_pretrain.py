@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import evaluate
 import h5py
 import keras
 import numpy as np
@@ -30,6 +31,7 @@ FILES = (
     "encoder.keras",
     "history.csv",
     "loss.png",
+    "model.keras",
     "representations.png",
     "results.json",
     "views.png",
@@ -84,12 +86,29 @@ def all_finite(checkpoint):
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """A run without interruption: its folder, and what it printed."""
+def ended(tmp_path_factory):
+    """A run without interruption: its folder, what it printed, and stderr."""
     folder = tmp_path_factory.mktemp("runs") / "straight"
     code, output, errors = run(f"--run_dir={folder}", *SMALL)
     assert code == 0, errors
-    return folder, output
+    return folder, output, errors
+
+
+@pytest.fixture
+def straight(ended):
+    """The folder, and what it printed."""
+    return ended[:2]
+
+
+@pytest.fixture
+def errors(ended):
+    return ended[2]
+
+
+def test_it_says_nothing_of_drivers_and_warns_of_nothing(errors):
+    """TensorFlow would begin with red lines on a GPU that is not there."""
+    for word in ("InitializeLog", "cuda", "cuInit", "Warning", "Note:"):
+        assert word not in errors
 
 
 def test_the_run_folder_holds_everything(straight):
@@ -149,6 +168,19 @@ def test_the_encoder_is_usable(straight):
     features = encoder.predict(images / np.float32(255), verbose=0)
     assert features.shape == (450, 16)
     assert np.isfinite(features).all()
+
+
+def test_the_whole_model_knows_what_its_images_are(straight):
+    encoder = keras.saving.load_model(straight[0] / "encoder.keras")
+    model = keras.saving.load_model(straight[0] / "model.keras")
+    images, _ = simclr_keras.data.load_digits().test.arrays()
+    expected = encoder.predict(images / np.float32(255), verbose=0)
+    for each in (encoder, model):
+        found = each.predict(images, verbose=0)
+        # float32, 17 convolutions
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert model.project(found[:4]).shape == (4, 64)
+    assert not model.compiled
 
 
 @pytest.mark.slow  # tests/callbacks has it without the script.
@@ -228,6 +260,17 @@ def test_a_resumed_run_of_photos_equals_the_straight_one(tmp_path):
         assert {**here, "seconds": 0} == {**there, "seconds": 0}
     for here, there in zip(weights(resumed), weights(straight), strict=True):
         np.testing.assert_array_equal(here, there)
+    # Its images are larger than its views.
+    evaluate.main([f"--encoder={straight}", "--protocols", "knn", "--k=3"])
+    found, reported = (
+        json.loads((straight / name).read_text())["accuracy"]
+        for name in ("evaluation/results.json", "results.json")
+    )
+    # float32: of few images one may go either way.
+    assert found[0]["accuracy"] == pytest.approx(
+        reported["trained encoder"]["knn"]["mean"], abs=0.26
+    )
+    assert "2 folders are taken for classes (class 0, class 1)" in output
 
 
 @pytest.mark.slow

@@ -17,6 +17,20 @@ def test_every_recipe_has_every_value(name):
         assert recipe[key] is None or type(recipe[key]) is kind, key
 
 
+def test_epochs_take_the_place_of_a_recipes_steps():
+    assert recipes.resolve("small", {})["steps"] > 0
+    config = recipes.resolve("small", {"epochs": 3})
+    assert recipes.count_epochs(config, 10) == 3
+
+
+@pytest.mark.parametrize(
+    ("num_images", "k"), [(1, 1), (400, 20), (40_000, 200), (10**6, 200)]
+)
+def test_few_of_few_images_vote(num_images, k):
+    assert recipes.count_neighbors({"knn_k": None}, num_images) == k
+    assert recipes.count_neighbors({"knn_k": 7}, num_images) == 7
+
+
 def test_steps_are_rounded_up_to_epochs():
     assert recipes.count_epochs({"steps": None, "epochs": 7}, 10) == 7
     assert recipes.count_epochs({"steps": 41, "epochs": 7}, 10) == 5

@@ -89,6 +89,7 @@ def test_table_picture_and_page(name, photos, tmp_path, fake_trials):
         assert config.keys() == studies.DEFAULTS.keys()
 
 
+@pytest.mark.slow
 def test_makes_only_what_is_missing(photos, tmp_path, fake_trials, monkeypatch):
     fake = trial.run
     count = len(studies.STUDIES["temperature"].cells)

@@ -26,9 +26,13 @@ needs_onnx = pytest.mark.skipif(
     ),
     reason="tf2onnx or onnxruntime not installed",
 )
+OLD_KERAS = tuple(map(int, keras.__version__.split(".")[:2])) < (3, 13)
+needs_litert = pytest.mark.skipif(
+    OLD_KERAS, reason="Keras before 3.13 does not write LiteRT"
+)
 EXPORTS = [
     pytest.param(export_onnx, "encoder.onnx", marks=needs_onnx),
-    (export_litert, "encoder.tflite"),
+    pytest.param(export_litert, "encoder.tflite", marks=needs_litert),
 ]
 
 
@@ -57,6 +61,7 @@ def test_onnx_takes_every_batch_and_size(tmp_path):
         np.testing.assert_allclose(found, encoder(images), rtol=1e-4, atol=1e-5)
 
 
+@needs_litert
 def test_litert_takes_every_batch(tmp_path):
     encoder = tiny_encoder((16, 16, 3))
     path = export_litert(encoder, tmp_path / "encoder.tflite")
@@ -94,7 +99,9 @@ def read_litert(path, images):
 
 READERS = [
     pytest.param(export_onnx, "encoder.onnx", read_onnx, marks=needs_onnx),
-    (export_litert, "encoder.tflite", read_litert),
+    pytest.param(
+        export_litert, "encoder.tflite", read_litert, marks=needs_litert
+    ),
 ]
 
 
@@ -127,6 +134,7 @@ def test_onnx_of_a_model_crops_as_the_model(value_range, tmp_path):
         check_against_predict(model, read_onnx, path, shape)
 
 
+@needs_litert
 @pytest.mark.parametrize("value_range", [(0, 255), (-1, 1)])
 def test_litert_of_a_model_crops_from_one_size(value_range, tmp_path):
     model = cropping_model(value_range)
@@ -159,6 +167,7 @@ def test_model_without_its_preprocessing(export, name, read, tmp_path):
     )
 
 
+@needs_litert
 def test_litert_of_a_size_that_the_encoder_does_not_take(tmp_path):
     with pytest.raises(ValueError, match=r"\(8, 8\).*image_size=\(12, 12\)"):
         export_litert(
@@ -202,6 +211,7 @@ def test_folder_is_made(export, name, tmp_path):
     assert os.listdir(path.parent) == [name]
 
 
+@needs_litert
 def test_folder_that_cannot_be_made_is_found_first(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     monkeypatch.setattr(keras.Model, "export", None)  # is not called
@@ -225,3 +235,9 @@ def test_missing_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(ImportError, match=r"pip install simclr_keras\[onnx\]"):
         export_onnx(tiny_encoder((8, 8, 3)), tmp_path / "encoder.onnx")
+
+
+@pytest.mark.skipif(not OLD_KERAS, reason="this Keras writes LiteRT")
+def test_a_keras_that_does_not_write_litert(tmp_path):
+    with pytest.raises(ImportError, match=r"needs Keras 3\.13"):
+        export_litert(tiny_encoder((8, 8, 3)), tmp_path / "encoder.tflite")

@@ -421,7 +421,10 @@ def test_model_card(tmp_path):
         "accuracy": {"trained": {"10": {"mean": 0.5, "std": 0.25, "draws": 3}}},
     }
     recipe = tmp_path / "config.json"
-    recipe.write_text(json.dumps({"temperature": 0.2, "note": None}))
+    at_home = str(tmp_path / "secret" / "photos")
+    recipe.write_text(
+        json.dumps({"temperature": 0.2, "note": None, "images": at_home})
+    )
     path = export_saved_model(
         tiny_model(), tmp_path / "module", results=results, recipe=recipe
     )
@@ -431,6 +434,8 @@ def test_model_card(tmp_path):
     assert "| accuracy, trained, 10 | 0.5 ± 0.25 (3 draws) |" in card
     assert "| temperature | 0.2 |" in card
     assert "| note |" not in card
+    assert "| images | photos |" in card
+    assert "secret" not in card
     assert "| class | TinyEncoder |" in card
     assert f"| tensorflow | {tf.__version__} |" in card
 

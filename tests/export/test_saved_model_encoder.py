@@ -127,6 +127,12 @@ def test_address_is_kept(path, monkeypatch):
     assert layer.get_config()["filepath"] == "gs://bucket/module"
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "bool"])
+def test_integers_that_do_not_tell_their_range(path, dtype):
+    with pytest.raises(TypeError, match=f"images of dtype {dtype}"):
+        SavedModelEncoder(path)(np.ones(IMAGES.shape, dtype))
+
+
 def test_functional_model_of_uint8_images(path):
     inputs = keras.Input((None, None, 3), dtype="uint8")
     model = keras.Model(inputs, SavedModelEncoder(path)(inputs))

@@ -238,6 +238,8 @@ def test_hard_numbers_stay_finite(name):
         (losses.MarginTripletLoss, "margin", -0.1, ValueError),
         (losses.MarginTripletLoss, "margin", "0.1", TypeError),
         (losses.HardNegativeLoss, "concentration", -1, ValueError),
+        (losses.HardNegativeLoss, "concentration", 1e30, ValueError),
+        (losses.MarginTripletLoss, "margin", 1e300, ValueError),
         (losses.HardNegativeLoss, "prior", 1.0, ValueError),
         (losses.HardNegativeLoss, "prior", True, TypeError),
         (losses.HardNegativeLoss, "prior", float("nan"), ValueError),
@@ -339,3 +341,49 @@ def test_refuses_labels(labels, error, message):
     z = views(8)
     with pytest.raises(error, match=message):
         losses.SupConLoss()(z[0], z[1], labels=labels)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_empty_batch_has_no_loss(name):
+    with pytest.raises(ValueError, match="D at least 1"):
+        call(CASES[name][0], tf.zeros((2, 3, 0)))
+    with pytest.raises(ValueError, match="at least two images"):
+        call(CASES[name][0], tf.zeros((2, 0, 4)))
+
+
+def test_a_weighting_that_float32_does_not_hold():
+    checks.check_rejects(
+        lambda positive_weighting: losses.NTXentLoss(
+            decoupled=True, positive_weighting=positive_weighting
+        ),
+        "positive_weighting",
+        1e-320,
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.NTXentLoss(0.2),
+        losses.NTXentLoss(0.2, block_size=None),
+        losses.NTXentLoss(0.2, block_size=3),
+        losses.NTXentLoss(0.2, decoupled=True, positive_weighting=0.5),
+        losses.NTXentLoss(0.2, normalize=False),
+        losses.NTLogisticLoss(0.3),
+        losses.NTLogisticLoss(0.3, semi_hard=True),
+        losses.MarginTripletLoss(0.7),
+        losses.MarginTripletLoss(0.7, semi_hard=True),
+        losses.SupConLoss(0.2),
+        losses.HardNegativeLoss(0.2),
+    ],
+    ids=lambda loss: loss.name,
+)
+def test_what_is_not_finite_is_not_hidden(loss, value):
+    z = np.random.default_rng(0).normal(size=(2, 7, 4)).astype("float32")
+    arguments = {"labels": LABELS} if loss.uses_labels else {}
+    assert np.isfinite(loss(*z, **arguments))
+    for rows in ([2], slice(None)):
+        spoilt = z.copy()
+        spoilt[0, rows, 1] = value
+        assert not np.isfinite(loss(*spoilt, **arguments))

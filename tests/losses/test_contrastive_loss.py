@@ -185,3 +185,49 @@ def test_variables_are_made_by_build():
         (variable,) = loss.variables
         assert variable.trainable == is_trained
         assert variable.shape == ()
+
+
+@pytest.mark.parametrize(
+    ("z", "error", "message"),
+    [
+        (None, TypeError, "`z_i` must be an array of numbers"),
+        ([["a", "b"]] * 6, TypeError, "`z_i` must be an array of numbers"),
+        ([[1.0, 2.0], [3.0]], TypeError, "`z_i` must be an array of numbers"),
+        (np.ones((6, 4), complex), TypeError, "complex"),
+        (3.0, ValueError, r"z_i.shape=\(\)"),
+    ],
+)
+def test_what_are_no_projections(z, error, message):
+    for loss in (Alignment(), Supervised()):
+        kwargs = {"labels": LABELS} if loss.uses_labels else {}
+        with pytest.raises(error, match=message):
+            loss(z, z, **kwargs)
+
+
+def test_lists_with_labels_and_weights():
+    z_i, z_j = (z.tolist() for z in projections())
+    loss = Supervised(reduction="sum")
+    weights = [1.0] * 12
+    assert np.isfinite(
+        loss(z_i, z_j, sample_weight=weights, labels=list(LABELS))
+    )
+    for wrong in ([1.0] * 5, np.ones((6, 2)), [1.0] * 6):
+        with pytest.raises(ValueError, match="a weight for each view"):
+            loss(z_i, z_j, sample_weight=wrong, labels=LABELS)
+    with pytest.raises(TypeError, match="of which NumPy makes no array"):
+        loss(z_i, z_j, labels=[[1, 2], [3]])
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-40, 1e-9, 1e300])
+def test_temperatures_that_float32_does_not_hold(temperature):
+    with pytest.raises(ValueError, match="`temperature` must be a positive"):
+        Alignment(temperature)
+    loss = Alignment(0.5)
+    with pytest.raises(ValueError, match="`temperature` must be a positive"):
+        loss.temperature = temperature
+
+
+def test_a_learned_temperature_is_set_to_a_number():
+    loss = Alignment(LearnedTemperature(0.5))
+    with pytest.raises(TypeError, match="`temperature` must be"):
+        loss.temperature = "0.2"

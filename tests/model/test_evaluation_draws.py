@@ -63,7 +63,15 @@ def recorded(model, *data, **kwargs):
     ]
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow)
+        if name == "with_a_keras_layer"
+        else name
+        for name in AUGMENTATIONS
+    ],
+)
 def test_evaluation_repeats_and_leaves_the_training_alone(name):
     # In a graph, where a step draws in other ways, for one of each kind.
     in_graph = ("sequential", "with_a_keras_layer")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_keras import SimCLRAugmentation
+from simclr_keras import ProjectionHead, SimCLRAugmentation, SimCLRModel
 from simclr_keras.augmentation import RandomHorizontalFlip
 from tests.model.by_hand import ByHand
 from tests.model.models import (
@@ -109,3 +109,10 @@ def test_images_whose_size_is_not_known_beforehand(size):
     represent = tf.function(model, input_signature=[unknown])
     # float32 in a graph and not.
     np.testing.assert_allclose(represent(images), model(images), atol=1e-6)
+
+
+def test_a_model_that_was_called_can_be_built_without_compile():
+    model = SimCLRModel(tiny_encoder(), ProjectionHead(4))
+    expected = model(IMAGES[:2])
+    model.build((None, *IMAGES.shape[1:]))
+    np.testing.assert_array_equal(model(IMAGES[:2]), expected)

@@ -123,3 +123,14 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, uninterrupted):
     resumed = resumable()
     rest = fit(resumed, LABELLED, epochs=3, callbacks=[backup()])
     assert_is_the_rest(rest, resumed, uninterrupted)
+
+
+def test_what_was_not_compiled_is_not_loaded_compiled(tmp_path):
+    model = tiny_model(LARS(0.1))
+    fit(model, LABELLED, epochs=1)
+    copy = SimCLRModel.from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    loaded = checks.save_and_load(copy, tmp_path)
+    assert not loaded.compiled
+    for found, expected in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(found, expected)

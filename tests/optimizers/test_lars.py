@@ -289,7 +289,7 @@ def vision_transformer():
     y = layers.MultiHeadAttention(2, 4, name="attention")(y, y)
     x = layers.Add()([x, y])
     x = layers.GroupNormalization(2, name="groups")(x)
-    x = layers.RMSNormalization(axis=(1, 2), name="second")(x)
+    x = layers.RMSNormalization(name="second")(x)
     x = layers.SpectralNormalization(
         layers.Dense(8, name="mlp"), name="spectral_normalization"
     )(x)
@@ -323,7 +323,6 @@ OF_HIGH_RANK = {
     "attention/query/bias",
     "attention/key/bias",
     "attention/value/bias",
-    "second/scale",
     "pooling/gru_cell/bias",
     "linear_probe/kernel",
 }
@@ -752,3 +751,26 @@ def test_bad_names_for_exclude_from_weight_decay(names, error):
         LARS().exclude_from_weight_decay(var_names=var_names)
 
     checks.check_rejects(exclude, "var_names", names, error)
+
+
+def test_a_learning_rate_of_an_integer():
+    assert float(LARS(1).learning_rate) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("learning_rate", "0.1", TypeError),
+        ("learning_rate", None, TypeError),
+        ("learning_rate", 1e300, ValueError),
+        ("nesterov", "no", TypeError),
+    ],
+)
+def test_arguments_that_keras_would_not_name(name, value, error):
+    checks.check_rejects(LARS, name, value, error)
+
+
+@pytest.mark.parametrize("variables", [3, "kernel", [1, 2]])
+def test_what_are_no_variables_to_exclude(variables):
+    with pytest.raises(TypeError, match="`var_list` must be"):
+        LARS().exclude_from_weight_decay(variables)

@@ -24,7 +24,7 @@ def twin(step, peak, total, warmup):
 
 @pytest.mark.parametrize(
     ("total", "warmup"),
-    [(100, 10), (31_250, 3_125), (100, 0), (100, 1), (1, 0), (10, 9)],
+    [(100, 10), (31_250, 3_125), (100, 0), (100, 1), (1, 0), (10, 9), (4, 4)],
 )
 @pytest.mark.parametrize("peak", [4.8, 0.0])
 def test_equals_the_formula(peak, total, warmup):
@@ -103,7 +103,7 @@ def test_configuration():
         ((float("inf"), 100, 10), "Received: peak_learning_rate=inf"),
         ((1.0, 0, 0), "Received: total_steps=0"),
         ((1.0, -5), "Received: total_steps=-5"),
-        ((1.0, 100, -1), "Received: warmup_steps=-1, total_steps=100"),
+        ((1.0, 100, -1), "Received: warmup_steps=-1"),
         ((1.0, 100, 101), "Received: warmup_steps=101, total_steps=100"),
     ],
 )
@@ -143,6 +143,45 @@ def test_base_must_be_a_finite_number(base):
         scaled_learning_rate(base, 256)
 
 
+def test_base_may_be_0():
+    assert scaled_learning_rate(0.0, 256) == 0.0
+
+
 def test_scaling_must_be_known():
     with pytest.raises(ValueError, match="Received: scaling='cubic'"):
         scaled_learning_rate(0.3, 256, scaling="cubic")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("peak_learning_rate", "0.1"),
+        ("total_steps", None),
+        ("warmup_steps", [1]),
+    ],
+)
+def test_what_is_no_number(name, value):
+    arguments = {"peak_learning_rate": 1.0, "total_steps": 9, name: value}
+    with pytest.raises(TypeError, match=f"`{name}` must"):
+        WarmupCosineDecay(**arguments)
+
+
+def test_more_steps_than_integers_count():
+    schedule = WarmupCosineDecay(0.5, 10**30, 10**29)
+    assert float(schedule(0)) == 0
+    assert 0 < float(schedule(10**9)) < 1e-20
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("base", "0.3", TypeError),
+        ("batch_size", None, TypeError),
+        ("batch_size", float("inf"), ValueError),
+        ("batch_size", 10**400, ValueError),
+        ("scaling", ["linear"], ValueError),
+    ],
+)
+def test_what_is_not_scaled(name, value, error):
+    with pytest.raises(error, match=f"`{name}` must"):
+        scaled_learning_rate(**{"base": 0.3, "batch_size": 256, name: value})

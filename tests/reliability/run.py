@@ -2,11 +2,13 @@
 
     python run.py FOLDER REPLICAS
 
-It says on its standard output what it is about to do, a line each. The second
-start goes on where the first was killed; at the end it writes `end.npz`.
+With TF_CONFIG in the environment it is one of several workers. It says on its
+standard output what it is about to do, a line each. The second start goes on
+where the first was killed; at the end it writes `end.npz`.
 """
 
 import json
+import os
 import pathlib
 import sys
 
@@ -73,7 +75,11 @@ def make_model():
 
 
 def main(folder, num_replicas):
-    if num_replicas > 1:
+    is_chief = True
+    if "TF_CONFIG" in os.environ:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        is_chief = simclr_keras.distribution.is_chief(strategy)
+    elif num_replicas > 1:
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * num_replicas,
@@ -87,6 +93,7 @@ def main(folder, num_replicas):
     with strategy.scope():
         model = make_model()
     checkpoints = Checkpoints(folder / "checkpoints", every_steps=2)
+    print("ready", flush=True)
     epoch = checkpoints.restore(model)
     print("restored", epoch, checkpoints.step, flush=True)
     dataset = simclr_keras.data.training_dataset(
@@ -106,7 +113,10 @@ def main(folder, num_replicas):
             verbose=0,
             callbacks=[Say(), checkpoints],
         )
-    arrays = [v.numpy() for v in model.variables + model.optimizer.variables]
+    variables = model.variables + model.optimizer.variables
+    arrays = [keras.ops.convert_to_numpy(v) for v in variables]
+    if not is_chief:
+        return
     np.savez(folder / "end.npz", *arrays)
     with open(folder / "history.json", "w") as file:
         json.dump(checkpoints.history, file)
