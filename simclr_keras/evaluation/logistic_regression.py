@@ -1,19 +1,20 @@
 """Logistic regression by L-BFGS, on Keras's backend, from rows in chunks."""
 
-import contextlib
 import functools
 
 import keras
 import numpy as np
 from keras import ops
 
-from simclr_keras.evaluation.neighbours import has_accelerator
+from simclr_keras.evaluation.accelerator import (
+    float32_products,
+    has_accelerator,
+    resident_bytes,
+)
 
 # Bytes of a chunk's rows or logits, in float32. On processors both stay in the
 # cache; an accelerator is kept busy by more.
 _CHUNK_BYTES, _CHUNK_BYTES_ACCELERATOR = 2**23, 2**28
-# Rows that take no more stay on an accelerator, from one pass to the next.
-_RESIDENT_BYTES = 2**30
 # With more features than this the factor of their covariance costs too much.
 _MOST_FEATURES = 4096
 # SciPy ends only where float32 tells two losses apart no more.
@@ -155,7 +156,7 @@ class LogisticRegression:
         """
         weights, bias = self._tensors(self.weights, self.bias)
         for x in _chunks(rows, self._chunk_rows()):
-            with _float32_products():
+            with float32_products():
                 logits = _logits(_scaled(x, *self._scaling), weights, bias)
             yield ops.convert_to_numpy(logits)
 
@@ -206,7 +207,7 @@ class LogisticRegression:
         total = rest = ops.zeros(shape, "float32")
         numbers, before = np.zeros(2), None
         for x, classes in self._labelled_chunks():
-            with _float32_products():
+            with float32_products():
                 two, total, rest = add(
                     total, rest, x, classes, *self._scaling, *arguments
                 )
@@ -235,7 +236,7 @@ class LogisticRegression:
         )
         item_bytes = self.rows.features.dtype.itemsize
         num_bytes = len(self.rows) * self.rows.dim * item_bytes
-        if has_accelerator() and num_bytes <= _RESIDENT_BYTES:
+        if num_bytes <= resident_bytes():
             self._on_device = chunks = list(chunks)
         return chunks
 
@@ -335,27 +336,3 @@ def _compiled(function):
 
         return jax.jit(function)
     return function
-
-
-@contextlib.contextmanager
-def _float32_products():
-    """Products of matrices that keep all of float32's digits on a GPU."""
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        with jax.default_matmul_precision("highest"):
-            yield
-    elif backend == "tensorflow" and has_accelerator():
-        import tensorflow as tf
-
-        config = tf.config.experimental
-        was_on = config.tensor_float_32_execution_enabled()
-        config.enable_tensor_float_32_execution(False)
-        try:
-            yield
-        finally:
-            config.enable_tensor_float_32_execution(was_on)
-    else:
-        # PyTorch keeps them, unless its user says otherwise.
-        yield

@@ -2,10 +2,13 @@
 
 import typing
 
-import keras
 import numpy as np
 from keras import ops
 
+from simclr_keras.evaluation.accelerator import (
+    float32_products,
+    has_accelerator,
+)
 from simclr_keras.evaluation.checks import (
     check_count,
     check_features,
@@ -125,15 +128,6 @@ def _each(bank, queries, k, batch_size):
         )
 
 
-def has_accelerator():
-    """Whether Keras's backend computes on something else than processors."""
-    try:
-        devices = keras.distribution.list_devices()
-    except (AttributeError, NotImplementedError):
-        return False
-    return any(not device.startswith("cpu") for device in map(str, devices))
-
-
 def _blocks(bank, lengths, own_start):
     """Rows of the bank, of length 1, with their place.
 
@@ -231,14 +225,16 @@ def _search_by_backend(queries, blocks, k):
     queries = ops.convert_to_tensor(queries)
     best = best_index = None
     for start, keys, own in blocks:
-        cosine = ops.matmul(queries, ops.transpose(ops.convert_to_tensor(keys)))
+        keys = ops.transpose(ops.convert_to_tensor(keys))
+        with float32_products():
+            cosine = ops.matmul(queries, keys)
         if own is not None:
             is_own = ops.equal(
                 ops.arange(len(queries))[:, None] + own[1][0] - own[0][0],
-                ops.arange(len(keys)),
+                ops.arange(keys.shape[1]),
             )
             cosine = ops.where(is_own, -np.inf, cosine)
-        cosine, index = ops.top_k(cosine, min(k, len(keys)))
+        cosine, index = ops.top_k(cosine, min(k, keys.shape[1]))
         index = ops.cast(index, "int32") + start
         if best is not None:
             cosine = ops.concatenate([best, cosine], axis=1)

@@ -41,10 +41,11 @@ class NTXentLoss(ContrastiveLoss):
             under mixed precision too.
         block_size: None for the dense form, which can be differentiated
             twice; a positive integer for blocks of at most so many rows and
-            columns; or "auto": one block for at most 512 images (4,096 where
-            XLA compiles the loss, as on JAX; the dense form if there are
-            several replicas), blocks of 512 for more or for an unknown number.
-            Defaults to "auto".
+            columns; or "auto": one block for at most 512 images, the dense
+            form if there are several replicas, and blocks of 512 for more or
+            for an unknown number. Where XLA compiles the loss, as on JAX, one
+            block for at most 4,096 images and blocks of 2,048. Defaults to
+            "auto".
         decoupled: Whether the positive pair is left out of the denominator,
             so that it does not damp its own gradient, which helps with small
             batches. Defaults to False.

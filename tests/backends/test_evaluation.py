@@ -6,7 +6,7 @@ import pytest
 
 from simclr_keras import evaluation
 from simclr_keras.callbacks import CollapseMonitor, KNNEvaluation
-from simclr_keras.evaluation import logistic_regression
+from simclr_keras.evaluation import accelerator, logistic_regression
 from tests.callbacks.test_labelled_evaluation import (
     IMAGES,
     TEST,
@@ -65,3 +65,26 @@ def test_linear_evaluation_equals_scikit_learn(num_classes, monkeypatch):
     # One of 150 images may lie within the tolerance of a border.
     assert np.sum(ours.predicted != theirs.predicted) <= 1
     assert abs(ours.top_5_accuracy - theirs.top_5_accuracy) < 1.5 / 150
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="asks JAX for its memory"
+)
+@pytest.mark.parametrize(
+    ("stats", "expected"),
+    [
+        ({"bytes_limit": 2**36, "bytes_in_use": 2**34}, 3 * 2**33),
+        ({}, 2**30),
+        (None, 2**30),
+    ],
+)
+def test_half_of_the_free_memory_is_for_features(stats, expected, monkeypatch):
+    import jax
+
+    class Device:
+        def memory_stats(self):
+            return stats
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+    monkeypatch.setattr(accelerator, "has_accelerator", lambda: True)
+    assert accelerator.resident_bytes() == expected

@@ -146,7 +146,7 @@ def test_each_chunking_and_keeping_rows_gives_the_same(monkeypatch):
             ("has_accelerator", lambda is_there=is_accelerator: is_there),
             ("_CHUNK_BYTES", chunk_bytes),
             ("_CHUNK_BYTES_ACCELERATOR", chunk_bytes),
-            ("_RESIDENT_BYTES", resident),
+            ("resident_bytes", lambda num_bytes=resident: num_bytes),
         ):
             monkeypatch.setattr(logistic_regression, name, value)
         regression = LogisticRegression(

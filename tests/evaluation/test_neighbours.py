@@ -110,15 +110,6 @@ def test_what_is_refused(arguments, message):
         nearest_neighbours(*arguments)
 
 
-def test_an_accelerator_is_what_keras_lists(monkeypatch):
-    monkeypatch.setattr(
-        keras.distribution, "list_devices", lambda: ["cpu:0", "gpu:0"]
-    )
-    assert neighbours.has_accelerator()
-    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
-    assert not neighbours.has_accelerator()
-
-
 # --- The vote ----------------------------------------------------------------
 def test_equal_weights_are_scikit_learn_s():
     train, labels, test, _ = make_blobs()

@@ -202,10 +202,10 @@ def test_half_precision_is_computed_in_float32():
 @pytest.mark.parametrize("num_replicas", [1, 2])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_auto(jit_compile, num_replicas):
-    most = 4096 if jit_compile else 512
+    most, block_size = (4096, 2048) if jit_compile else (512, 512)
     few = most // num_replicas
     expected = {few: 2 * few if num_replicas == 1 else None}
-    expected |= {few + 1: 512, None: 512}
+    expected |= {few + 1: block_size, None: block_size}
     taken = {}
 
     def of_images(num_images):
