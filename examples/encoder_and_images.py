@@ -197,7 +197,7 @@ def load_encoder(options):
     whole, model = model, getattr(model, "encoder", model)
     shape = shape or _input_shape(model) or (None, None, None)
     height, width, channels = shape
-    from_config = config.get("image_size")
+    from_config = config.get("evaluation_size") or config.get("image_size")
     size = (height or from_config, width or from_config)
     if options.image_size:
         size = (options.image_size, options.image_size)

@@ -10,8 +10,8 @@ A linear layer is put on each encoder, and both are trained together, starting
 from the weights of the SavedModel. Every SavedModel gets the same steps: Adam,
 cosine decay, batches of 20, images moved by up to a tenth of their side. On
 scikit-learn's digits a pretrained encoder does best at the learning rate 0.001
-(95.6 %, mean of three seeds) and one from scratch at 0.01 (91.3 %); at 0.003 each
-lies within a point of that. 150 epochs were hardly better than 60.
+(95.6 %, mean of three seeds) and one from scratch at 0.01 (91.3 %); at 0.003
+each lies within a point of that. 150 epochs were hardly better than 60.
 """
 
 import argparse

@@ -23,6 +23,7 @@ FLAGS = flags.FLAGS
 def load_data(config):
     """Images to train on, and held-out ones."""
     size = config["source_size"]
+    used_size = max(config["image_size"], config["evaluation_size"] or 0)
     # What is cropped while it is decoded is decoded in every epoch.
     in_memory = False if crops_while_decoding(config) else None
     if config["cache_dir"] and in_memory is False:
@@ -41,8 +42,8 @@ def load_data(config):
         holds_out = has_classes and not test_path
         return simclr_keras.data.load_image_folder(
             path,
-            # Larger than the views, so that crops have detail.
-            size or round(config["image_size"] * 8 / 7),
+            # Larger than what is used, so that crops have detail.
+            size or round(used_size * 8 / 7),
             test_path=test_path,
             test_fraction=config["test_fraction"] if holds_out else 0.0,
             seed=0,
@@ -89,6 +90,8 @@ def build_model(config, data, epochs):
     """The compiled model, with initial weights that follow from the seed."""
     keras.utils.set_random_seed(config["seed"])
     size, channels = config["image_size"], data.image_shape[-1]
+    # Any, where views and the images that are evaluated have different ones.
+    encoder_size = None if config["evaluation_size"] else size
     model = simclr_keras.SimCLRModel(
         encoder=simclr_keras.encoders.ResNet(
             config["depth"],
@@ -96,7 +99,7 @@ def build_model(config, data, epochs):
             sk_ratio=config["sk_ratio"],
             se_ratio=config["se_ratio"],
             stem=config["stem"],
-            input_shape=(size, size, channels),
+            input_shape=(encoder_size, encoder_size, channels),
         ),
         projection_head=simclr_keras.ProjectionHead(
             config["head_dim"], num_layers=config["head_layers"]
@@ -108,6 +111,7 @@ def build_model(config, data, epochs):
             blur=config["blur"],
             flip=config["flip"],
             area_range=(config["min_area"], 1.0),
+            evaluation_size=config["evaluation_size"],
             value_range=data.value_range,
             seed=config["seed"],
         ),

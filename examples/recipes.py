@@ -47,6 +47,11 @@ KEYS = {
     "max_bytes": (int, "bytes of the largest file of a folder"),
     # Views.
     "image_size": (int, "side of the views, in pixels"),
+    "evaluation_size": (
+        int,
+        "side of the images that are evaluated, larger than the views to make "
+        "up for crops, which show things larger; None is image_size",
+    ),
     "strength": (float, "strength of the color jitter"),
     "blur": (bool, "whether to blur"),
     "flip": (bool, "whether to flip left to right"),
@@ -124,7 +129,7 @@ FREE_TO_CHANGE = (
 FEWEST_STEPS = 300
 PATHS = ("data_dir", "image_folder", "test_folder", "cache_dir")
 # What runs did before they could choose.
-OLDER_RUNS = {"crop_while_decoding": False}
+OLDER_RUNS = {"crop_while_decoding": False, "evaluation_size": None}
 
 # The paper's ResNet-50 on ImageNet (Sections 2.2 and 3), for a TPU or several
 # GPUs. After these 100 epochs the paper reports 64.6 % linear accuracy.
@@ -147,6 +152,7 @@ IMAGENET = {
     "max_pixels": 2**27,
     "max_bytes": 2**28,
     "image_size": 224,
+    "evaluation_size": None,
     "strength": 1.0,
     "blur": True,
     "flip": True,
@@ -269,6 +275,7 @@ RECIPES = {
 # What must be at least 1, if it is given.
 _COUNTS = (
     "image_size",
+    "evaluation_size",
     "source_size",
     "epochs",
     "steps",

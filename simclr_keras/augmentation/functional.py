@@ -400,14 +400,14 @@ def arithmetic_dtype(layer):
     return keras.backend.result_type(layer.compute_dtype, "float32")
 
 
-def standardize_size(size):
+def standardize_size(size, name="size"):
     """Returns `size` as a pair of positive integers (height, width)."""
     is_sequence = isinstance(size, (list, tuple))
     pair = tuple(size) if is_sequence else (size, size)
     if len(pair) != 2 or not all(isinstance(x, int) and x > 0 for x in pair):
         raise ValueError(
-            "`size` must be a positive integer or a pair (height, width) of "
-            f"them. Received: size={size!r}."
+            f"`{name}` must be a positive integer or a pair (height, width) "
+            f"of them. Received: {name}={size!r}."
         )
     return pair
 

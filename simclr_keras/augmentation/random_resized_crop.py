@@ -199,25 +199,24 @@ class RandomResizedCrop(RandomImageLayer):
     def apply_after_crop(self, images, index=None, key=None):
         return ops.cast(images, self.compute_dtype)
 
-    def evaluation(self, value_range=None):
+    def evaluation(self, value_range=None, size=None):
         """The layer that prepares images for evaluation as these are trained.
 
-        The middle of the image, 0.875 of its side and of the views' aspect
-        ratio, resized to (`height`, `width`). For views of 32 pixels or less
-        it is the whole side, as in the reference. Images of the views' size
-        are left as they are.
+        The middle of the image, 0.875 of its side and of the aspect ratio of
+        `size`, resized to that. For 32 pixels or less it is the whole side, as
+        in the reference. Images of that size are left as they are.
 
         Args:
             value_range: Pair (low, high). None is the layer's own.
+            size: Pair (height, width). None is the views'.
 
         Returns:
             A `CenterCropAndResize`.
         """
-        small = max(self.height, self.width) <= _SMALL_IMAGE
+        size = (self.height, self.width) if size is None else size
         return CenterCropAndResize(
-            self.height,
-            self.width,
-            crop_proportion=1.0 if small else 0.875,
+            *size,
+            crop_proportion=1.0 if max(size) <= _SMALL_IMAGE else 0.875,
             interpolation=self.interpolation,
             only_other_sizes=True,
             value_range=self.value_range

@@ -5,6 +5,7 @@ from keras import ops
 
 from simclr_keras import distribution
 from simclr_keras.argument_checks import check_boolean, check_number
+from simclr_keras.augmentation import functional
 from simclr_keras.augmentation.random_color_jitter import RandomColorJitter
 from simclr_keras.augmentation.random_gaussian_blur import RandomGaussianBlur
 from simclr_keras.augmentation.random_grayscale import RandomGrayscale
@@ -38,6 +39,12 @@ class SimCLRAugmentation(RandomImageLayer):
         jitter_probability: Float in [0, 1]. Defaults to 0.8.
         grayscale_probability: Float in [0, 1]. Defaults to 0.2.
         blur_probability: Float in [0, 1]. Defaults to 0.5.
+        evaluation_size: Positive integer or pair (height, width): the size of
+            the images that `evaluation()` makes, for an encoder that takes
+            any. Random crops show things larger than they are in a whole
+            image, so that more than the views' size makes up for it
+            ([Touvron et al., 2019](https://arxiv.org/abs/1906.06423)).
+            Defaults to None, the views' size.
         value_range, seed, **kwargs: See `RandomImageLayer`.
 
     Call arguments:
@@ -80,6 +87,7 @@ class SimCLRAugmentation(RandomImageLayer):
         jitter_probability=0.8,
         grayscale_probability=0.2,
         blur_probability=0.5,
+        evaluation_size=None,
         value_range=(0, 255),
         seed=None,
         **kwargs,
@@ -99,6 +107,11 @@ class SimCLRAugmentation(RandomImageLayer):
         self.jitter_probability = jitter_probability
         self.grayscale_probability = grayscale_probability
         self.blur_probability = blur_probability
+        if evaluation_size is not None:
+            evaluation_size = functional.standardize_size(
+                evaluation_size, "evaluation_size"
+            )
+        self.evaluation_size = evaluation_size
         # Each works in [0, 1] and draws with this layer's key.
         options = {"value_range": (0, 1), "seed": seed}
         self.crop = RandomResizedCrop(
@@ -182,8 +195,8 @@ class SimCLRAugmentation(RandomImageLayer):
         return self.transform_in_range(images, parameters)
 
     def evaluation(self):
-        """As of the crop, in this layer's `value_range`."""
-        return self.crop.evaluation(self.value_range)
+        """As of the crop, in this `evaluation_size` and `value_range`."""
+        return self.crop.evaluation(self.value_range, self.evaluation_size)
 
     def compute_output_shape(self, input_shape):
         return self.crop.compute_output_shape(input_shape)
@@ -202,4 +215,5 @@ class SimCLRAugmentation(RandomImageLayer):
             "jitter_probability": self.jitter_probability,
             "grayscale_probability": self.grayscale_probability,
             "blur_probability": self.blur_probability,
+            "evaluation_size": self.evaluation_size,
         }

@@ -92,8 +92,8 @@ def find_parts(model, include_head=True, preprocessing=True, image_shape=None):
         return parts._replace(prepare=_with_shape(crop, shape))
     if any(n not in (None, m) for n, m in zip(shape, view_size)):
         raise ValueError(
-            "`image_shape` must have the height and width of the model's "
-            f"views, {view_size}, to which `preprocessing=True` crops and "
+            "`image_shape` must have the height and width of what the model "
+            f"evaluates, {view_size}, to which `preprocessing=True` crops and "
             f"resizes every image. Received: image_shape={shape!r}; leave it "
             "out, or pass `preprocessing=False` or a layer."
         )

@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -255,6 +257,24 @@ def test_evaluation_of_small_images_of_the_size_is_identity():
     checks.assert_same(layer(images), images)
 
 
+@pytest.mark.parametrize(
+    ("size", "expected", "proportion"),
+    [(32, (32, 32), 1.0), ([40, 48], (40, 48), 0.875), (None, (20, 24), 1.0)],
+)
+def test_evaluation_has_a_size_of_its_own(size, expected, proportion):
+    layer = augmentation.SimCLRAugmentation(20, 24, evaluation_size=size)
+    copy = keras.saving.deserialize_keras_object(
+        json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    )
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), "uint8")
+    for each in (layer, copy):
+        evaluation = each.evaluation()
+        assert (evaluation.height, evaluation.width) == expected
+        assert evaluation.crop_proportion == proportion
+        assert each(images, training=True).shape == (2, 20, 24, 3)
+    assert copy.evaluation_size == layer.evaluation_size
+
+
 # Wrong arguments. Those of the parts raise in the parts, at construction.
 
 
@@ -267,6 +287,8 @@ def test_evaluation_of_small_images_of_the_size_is_identity():
         ("area_range", (0.5, 2)),
         ("aspect_ratio_range", (2, 1)),
         ("interpolation", "area"),
+        ("evaluation_size", 0),
+        ("evaluation_size", (32, 32.5)),
     ],
 )
 def test_bad_arguments(name, value):

@@ -356,7 +356,7 @@ def test_preprocessing_of_other_augmentations(layers, sizes, tmp_path):
 
 def test_image_shape_is_that_of_the_views(tmp_path):
     model = tiny_model(augmentation=SimCLRAugmentation(8, 8, blur=False))
-    with pytest.raises(ValueError, match=r"views, \(8, 8\).*\(12, 8, 3\)"):
+    with pytest.raises(ValueError, match=r"evaluates, \(8, 8\).*\(12, 8, 3\)"):
         load(model, tmp_path, image_shape=(12, 8, 3))
     assert not os.listdir(tmp_path)
     load(model, tmp_path, image_shape=(None, 8, 3))
@@ -367,6 +367,17 @@ def test_image_shape_is_that_of_the_views(tmp_path):
         preprocessing=False,
         overwrite=True,
     )
+
+
+def test_preprocessing_is_of_the_evaluations_size(tmp_path):
+    augmentation = SimCLRAugmentation(8, 8, blur=False, evaluation_size=12)
+    model = tiny_model(augmentation=augmentation)
+    images = random_images((2, 20, 16, 3))
+    expected = model.predict(images, verbose=0)
+    views = tiny_model(augmentation=SimCLRAugmentation(8, 8, blur=False))
+    assert not np.allclose(views.predict(images, verbose=0), expected, **SAME)
+    module = load(model, tmp_path)
+    np.testing.assert_allclose(module(images / 255), expected, **SAME)
 
 
 def test_no_preprocessing(tmp_path):

@@ -1,11 +1,16 @@
 """What the model gives of images: the representations of its encoder."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from simclr_keras import ProjectionHead, SimCLRAugmentation, SimCLRModel
-from simclr_keras.augmentation import RandomHorizontalFlip
+from simclr_keras.augmentation import (
+    CenterCropAndResize,
+    RandomHorizontalFlip,
+)
+from simclr_keras.evaluation import extract_features
 from tests.model.by_hand import ByHand
 from tests.model.models import (
     EAGER,
@@ -45,6 +50,28 @@ def test_images_are_brought_to_0_to_1(value_range, dtype):
     np.testing.assert_allclose(
         model.predict(images, verbose=0), expected, atol=1e-6
     )
+
+
+def test_images_are_larger_than_views(tmp_path):
+    images = random_images(6, 20, 20)
+    encoder = tiny_encoder((None, None, 3))
+    model = SimCLRModel(
+        encoder, ProjectionHead(4), SimCLRAugmentation(8, 8, evaluation_size=12)
+    )
+    model.compile("sgd")
+    model.fit(images, batch_size=3, verbose=0)
+    prepared = CenterCropAndResize(12, 12, crop_proportion=1.0)(images) / 255
+    expected = encoder(prepared)
+    assert not np.allclose(expected, encoder(images / 255.0), atol=1e-3)
+    model.save(tmp_path / "model.keras")
+    for each in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        # float32
+        np.testing.assert_allclose(
+            each.predict(images, verbose=0), expected, atol=1e-6
+        )
+        np.testing.assert_allclose(
+            extract_features(each, images), expected, atol=1e-6
+        )
 
 
 def test_every_form():

@@ -1,6 +1,6 @@
 """A run that is killed again and again ends as one that was left alone.
 
-`SIMCLR_KERAS_KILLS` says how often each run is killed; 6 if it is not set, and
+`SIMCLR_KERAS_KILLS` says how often each run is killed; 4 if it is not set, and
 half as often for two workers.
 """
 
@@ -21,7 +21,7 @@ from tests.distribution.results import ROOT
 from tests.reliability import run
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("SIMCLR_KERAS_KILLS", 6))
+KILLS = int(os.environ.get("SIMCLR_KERAS_KILLS", 4))
 # By kind of run.
 REPLICAS = {"one device": "1", "replicas": "2", "workers": "2"}
 
