@@ -197,8 +197,9 @@ def load_encoder(options):
     whole, model = model, getattr(model, "encoder", model)
     shape = shape or _input_shape(model) or (None, None, None)
     height, width, channels = shape
-    from_config = config.get("evaluation_size") or config.get("image_size")
-    size = (height or from_config, width or from_config)
+    known = _evaluated_size(whole, channels)
+    known = known or (config.get("image_size"),) * 2
+    size = (height or known[0], width or known[1])
     if options.image_size:
         size = (options.image_size, options.image_size)
         if any(known not in (None, size[0]) for known in shape[:2]):
@@ -265,6 +266,54 @@ def _input_shape(model):
     if isinstance(shape, tuple) and len(shape) == 4:
         return shape[1:]
     return None
+
+
+def _evaluated_size(whole, channels):
+    """(H, W) to which a `SimCLRModel` or a classifier brings all images."""
+    prepare = getattr(whole, "evaluation_preprocessing", None)
+    if prepare is None:
+        return None
+    sizes = {
+        tuple(prepare(np.zeros((1, n, n, channels or 3), "uint8")).shape[1:3])
+        for n in (61, 67)
+    }
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def as_simclr_model(encoder, model, value_range):
+    """A network that is evaluated on the images that an encoder is made for.
+
+    Args:
+        encoder: `Encoder`, for the size, and for how images are brought to it
+            where that is known.
+        model: Encoder, its own or another one.
+        value_range: Pair of numbers, of the images.
+
+    Returns:
+        `SimCLRModel` without a projection head.
+    """
+    import simclr_keras
+
+    size = tuple(encoder.image_size)
+    known = getattr(encoder.whole, "evaluation_preprocessing", None)
+    is_known = size == (
+        getattr(known, "height", None),
+        getattr(known, "width", None),
+    )
+    whole = simclr_keras.SimCLRModel(
+        model,
+        simclr_keras.ProjectionHead(kind="none"),
+        value_range=value_range,
+    )
+    whole.evaluation_preprocessing = (
+        simclr_keras.augmentation.CenterCropAndResize(
+            *size,
+            crop_proportion=known.crop_proportion if is_known else 0.875,
+            only_other_sizes=True,
+            value_range=value_range,
+        )
+    )
+    return whole
 
 
 def _read_json(name):

@@ -148,22 +148,13 @@ def load_data(options, encoder):
 
 def features_of(encoder, images, data, options):
     """Representations (N, F) of images of the data's range."""
-    import simclr_keras
+    from simclr_keras import evaluation
 
-    whole = simclr_keras.SimCLRModel(
-        encoder.model,
-        simclr_keras.ProjectionHead(kind="none"),
-        value_range=data.value_range,
-    )
     # A run's images are larger than its views, and data sets of any size.
-    whole.evaluation_preprocessing = (
-        simclr_keras.augmentation.CenterCropAndResize(
-            *encoder.image_size,
-            only_other_sizes=True,
-            value_range=data.value_range,
-        )
+    whole = encoder_and_images.as_simclr_model(
+        encoder, encoder.model, data.value_range
     )
-    return simclr_keras.evaluation.extract_features(
+    return evaluation.extract_features(
         whole, images, batch_size=options.batch_size
     )
 
@@ -174,7 +165,7 @@ def measure(encoder, data, options, folder):
 
     from simclr_keras import evaluation
 
-    model, (images, labels) = encoder.model, data.train
+    images, labels = data.train
     if {"knn", "linear"} & set(options.protocols):
         train, test = (
             features_of(encoder, part, data, options)
@@ -193,7 +184,9 @@ def measure(encoder, data, options, folder):
         yield f"linear, L-BFGS, l2 {result.l2:.2g}", result.accuracy
     if "linear_on_images" in options.protocols:
         result = evaluation.linear_evaluation_on_images(
-            model,
+            encoder_and_images.as_simclr_model(
+                encoder, encoder.model, data.value_range
+            ),
             data.train,
             data.test,
             epochs=options.linear_epochs,
@@ -205,10 +198,10 @@ def measure(encoder, data, options, folder):
         rate = f"{result.learning_rate:g}"
         yield f"linear, SGD on images, rate {rate}", result.accuracy
     if "fine_tune" in options.protocols:
-        yield from measure_fine_tuned(model, data, options)
+        yield from measure_fine_tuned(encoder, data, options)
 
 
-def measure_fine_tuned(model, data, options):
+def measure_fine_tuned(encoder, data, options):
     """As `measure`, for a few labels, beside the same network untrained."""
     from fine_tune import from_scratch
 
@@ -216,8 +209,8 @@ def measure_fine_tuned(model, data, options):
 
     images, labels = data.train
     networks = {
-        "from scratch": from_scratch(model, options.seed),
-        "pretrained": model,
+        "from scratch": from_scratch(encoder.model, options.seed),
+        "pretrained": encoder.model,
     }
     for fraction, epochs in zip(options.fractions, options.fine_tune_epochs):
         count = round(fraction * len(labels) / len(data.class_names))
@@ -226,7 +219,9 @@ def measure_fine_tuned(model, data, options):
         )
         for name, network in networks.items():
             tuned = evaluation.fine_tune(
-                network,
+                encoder_and_images.as_simclr_model(
+                    encoder, network, data.value_range
+                ),
                 (images[index], labels[index]),
                 data.test,
                 epochs=epochs,

@@ -116,11 +116,16 @@ def make_optimizer(options, num_images):
     return simclr_keras.LARS(rate)
 
 
-def tune(model, data, index, options):
-    """A `TrainedClassifier`."""
+def tune(model, encoder, data, index, options):
+    """A `TrainedClassifier` of a network in the place of an `Encoder`'s."""
     from simclr_keras import callbacks, evaluation
 
     images, labels = data.train
+    # A head that is kept has its own model around it.
+    if not options.head_layers:
+        model = encoder_and_images.as_simclr_model(
+            encoder, model, data.value_range
+        )
     return evaluation.fine_tune(
         model,
         (images[index], labels[index]),
@@ -181,13 +186,13 @@ def main(arguments=None):
             options.output, options.overwrite
         ) as folder:
             print("Training the pretrained network ...", flush=True)
-            trained = tune(model, data, index, options)
+            trained = tune(model, encoder, data, index, options)
             accuracy = {"pretrained": trained.accuracy}
             if options.baseline:
                 print("Training the same from scratch ...", flush=True)
                 fresh = from_scratch(model, options.seed)
                 accuracy["from scratch"] = tune(
-                    fresh, data, index, options
+                    fresh, encoder, data, index, options
                 ).accuracy
             results = {
                 "data": data.name,

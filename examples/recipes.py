@@ -372,7 +372,15 @@ def resolve(recipe, values, saved=None):
     if "epochs" in values:
         values = {**values, "steps": None}
     if saved is None:
-        return {"recipe": recipe, **RECIPES[recipe], **values}
+        config = {"recipe": recipe, **RECIPES[recipe], **values}
+        stored, shown = config["source_size"], config["evaluation_size"]
+        if stored and shown and stored < shown:
+            raise ValueError(
+                "--source_size, to which images are brought as they are read, "
+                "must not be less than --evaluation_size. Received: "
+                f"{stored} and {shown}."
+            )
+        return config
     if saved.get("recipe") not in RECIPES:
         raise ValueError(
             "The configuration of a run must name a recipe that there is. "

@@ -10,6 +10,9 @@ one along the columns: static shapes and no gather, which is what XLA and
 accelerators like best.
 """
 
+import numbers
+import operator
+
 import keras
 from keras import ops
 
@@ -404,12 +407,18 @@ def standardize_size(size, name="size"):
     """Returns `size` as a pair of positive integers (height, width)."""
     is_sequence = isinstance(size, (list, tuple))
     pair = tuple(size) if is_sequence else (size, size)
-    if len(pair) != 2 or not all(isinstance(x, int) and x > 0 for x in pair):
+    if len(pair) != 2 or not all(map(_is_count, pair)):
         raise ValueError(
             f"`{name}` must be a positive integer or a pair (height, width) "
             f"of them. Received: {name}={size!r}."
         )
-    return pair
+    return tuple(map(operator.index, pair))
+
+
+def _is_count(value):
+    """Whether it is a positive integer, NumPy's too."""
+    is_integer = isinstance(value, numbers.Integral)
+    return is_integer and not isinstance(value, bool) and value > 0
 
 
 def check_kernel_size(kernel_size):

@@ -208,12 +208,13 @@ class RandomResizedCrop(RandomImageLayer):
 
         Args:
             value_range: Pair (low, high). None is the layer's own.
-            size: Pair (height, width). None is the views'.
+            size: Positive integer or pair (height, width). None is the views'.
 
         Returns:
             A `CenterCropAndResize`.
         """
         size = (self.height, self.width) if size is None else size
+        size = functional.standardize_size(size)
         return CenterCropAndResize(
             *size,
             crop_proportion=1.0 if max(size) <= _SMALL_IMAGE else 0.875,

@@ -207,7 +207,7 @@ def training_augmentation(augmentation, model, image_shape, value_range, seed):
     """`augmentation`, or what `"crop and flip"` stands for.
 
     Crops have the size of the images that the encoder takes, or that a
-    `SimCLRModel` was trained on; if that is not known, of the images.
+    `SimCLRModel` evaluates; if that is not known, of the images.
     """
     if not isinstance(augmentation, str):
         return augmentation

@@ -146,6 +146,33 @@ def check_encoder_input(encoder, shape):
         )
 
 
+def check_evaluation_size(encoder, augmentations):
+    """Raises a `ValueError` where evaluation cannot have the size that is set.
+
+    Args:
+        encoder: Layer, whose `input_shape` is compared if it has one.
+        augmentations: Augmentations of the views, some with an
+            `evaluation_size`.
+    """
+    sizes = [getattr(each, "evaluation_size", None) for each in augmentations]
+    if set(sizes) - {sizes[0], None}:
+        raise ValueError(
+            "Images are evaluated as by the augmentation of the first view, "
+            "and none may have another `evaluation_size`. Received: "
+            f"{sizes}."
+        )
+    size, expected = sizes[0], getattr(encoder, "input_shape", None)
+    if size is None or not isinstance(expected, tuple) or len(expected) != 4:
+        return
+    if any(a not in (None, b) for a, b in zip(expected[1:3], size)):
+        raise ValueError(
+            f"The encoder {encoder.name!r} takes images of shape "
+            f"{expected[1:]}, and the augmentation has evaluation_size={size}. "
+            "Make an encoder of any size, with (None, None, "
+            f"{expected[3]}) as `input_shape`, or leave `evaluation_size` out."
+        )
+
+
 def check_loss_value(loss):
     """Raises a `ValueError` unless what a step minimizes is a scalar."""
     if len(loss.shape):

@@ -62,8 +62,8 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
 
     Call arguments:
         images: Tensor (B, H, W, C) in `value_range`, as `fit` takes it. Images
-            of another size than the augmentation's views get its evaluation
-            preprocessing.
+            of another size than the augmentation evaluates, that of its views
+            unless it says otherwise, get its evaluation preprocessing.
         training: Whether batch norm uses the batch's statistics. The images
             are not augmented in either case.
 
@@ -166,6 +166,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         )
         self.evaluation_preprocessing = None
         if self._augmentations:
+            checks.check_evaluation_size(encoder, self._augmentations)
             self.evaluation_preprocessing = self._augmentations[0].evaluation()
         self.may_compile = True  # The augmentation, by XLA.
         self.micro_batch_size = None  # See `compile`.
@@ -492,7 +493,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         )
 
     def _prepare(self, images):
-        """Brings images to the views' size and to [0, 1]."""
+        """Brings images to the size that is evaluated and to [0, 1]."""
         if self.evaluation_preprocessing is not None:
             images = self.evaluation_preprocessing(images)
         return self.scale(images)

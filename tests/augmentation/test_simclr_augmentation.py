@@ -259,7 +259,11 @@ def test_evaluation_of_small_images_of_the_size_is_identity():
 
 @pytest.mark.parametrize(
     ("size", "expected", "proportion"),
-    [(32, (32, 32), 1.0), ([40, 48], (40, 48), 0.875), (None, (20, 24), 1.0)],
+    [
+        (np.int64(32), (32, 32), 1.0),
+        ([40, 48], (40, 48), 0.875),
+        (None, (20, 24), 1.0),
+    ],
 )
 def test_evaluation_has_a_size_of_its_own(size, expected, proportion):
     layer = augmentation.SimCLRAugmentation(20, 24, evaluation_size=size)
@@ -289,6 +293,7 @@ def test_evaluation_has_a_size_of_its_own(size, expected, proportion):
         ("interpolation", "area"),
         ("evaluation_size", 0),
         ("evaluation_size", (32, 32.5)),
+        ("evaluation_size", True),
     ],
 )
 def test_bad_arguments(name, value):

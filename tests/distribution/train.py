@@ -3,9 +3,8 @@
     python tests/distribution/train.py REPLICAS OUTPUT RUN [RUN ...]
 
 0 replicas is no strategy; with TF_CONFIG in the environment it is one worker
-of several. A run is a key of `RUNS`, and may go on with options: `:smooth` puts
-tanh in the place of every ReLU, `:permuted` gives the images of each batch, and
-what is drawn for them, in another order.
+of several. A run is a key of `RUNS`, and may go on with `:smooth`, which puts
+tanh in the place of every ReLU.
 
 A process of its own for each number of replicas: TensorFlow numbers the groups
 of its collective operations in every strategy from 1, and one group cannot
@@ -101,33 +100,23 @@ def train(run, strategy):
     """Five steps on real images.
 
     Args:
-        run: A key of `RUNS`, with options or without.
+        run: A key of `RUNS`, with `:smooth` or without.
         strategy: `tf.distribute.Strategy`.
 
     Returns:
         Dictionary of arrays: every log and every variable.
     """
-    name, *options = run.split(":")
+    name, _, option = run.partition(":")
     keras.utils.clear_session()  # so that names are the same in every run
     with strategy.scope():
         model = build_model(*RUNS[name])
     images, labels = photographs(STEPS * BATCH_SIZE)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels))
     dataset = dataset.batch(BATCH_SIZE, drop_remainder=True)
-    if "permuted" in options:
-        order = np.random.default_rng(0).permutation(BATCH_SIZE)
-        augmentation = model.augmentation
-        apply = augmentation.apply
-        augmentation.apply = lambda images, index=None, key=None: apply(
-            images, tf.constant(order, "int32"), key
-        )
-        dataset = dataset.map(
-            lambda x, y: (tf.gather(x, order), tf.gather(y, order))
-        )
     if model.num_classes is None:
         dataset = dataset.map(lambda images, labels: images)
     logs = Logs()
-    relu = keras.ops.tanh if "smooth" in options else keras.ops.relu
+    relu = keras.ops.tanh if option == "smooth" else keras.ops.relu
     with mock.patch.object(keras.layers.ReLU, "call", lambda _, x: relu(x)):
         history = model.fit(
             dataset,

@@ -256,6 +256,51 @@ def test_every_kind_of_encoder(folder, expected, tmp_path):
         )
 
 
+def test_any_size_is_the_one_that_is_evaluated(tmp_path):
+    encoder = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    crop = simclr_keras.SimCLRAugmentation(8, 8, evaluation_size=12)
+    flip = simclr_keras.augmentation.RandomHorizontalFlip()
+    images = np.zeros((2, 20, 20, 3), "uint8")
+    classifier = simclr_keras.evaluation.ImageClassifier
+    for whole in (
+        simclr_keras.SimCLRModel(encoder, augmentation=crop),
+        classifier(encoder, ["a", "b"], augmentation=crop),
+        classifier(
+            encoder, ["a", "b"], augmentation=keras.Sequential([crop, flip])
+        ),
+    ):
+        whole(images)
+        whole.save(tmp_path / "whole.keras")
+        found = encoder_and_images.load_encoder(
+            argparse.Namespace(
+                encoder=str(tmp_path / "whole.keras"), image_size=None
+            )
+        )
+        assert found.image_size == (12, 12)
+        model = encoder_and_images.as_simclr_model(found, found.model, (0, 255))
+        assert model(images).shape == (2, 4)
+
+
+@pytest.mark.parametrize(("size", "proportion"), [(12, 1.0), (40, 0.875)])
+def test_images_are_prepared_as_in_training(size, proportion):
+    augmentation = simclr_keras.SimCLRAugmentation(8, 8, evaluation_size=size)
+    encoder = keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()]
+    )
+    whole = simclr_keras.SimCLRModel(encoder, augmentation=augmentation)
+    images = np.random.default_rng(0).integers(0, 256, (3, 30, 30, 3), "uint8")
+    found = encoder_and_images.Encoder(encoder, (size, size), 3, whole=whole)
+    prepared = encoder_and_images.as_simclr_model(found, encoder, (0, 255))
+    assert prepared.evaluation_preprocessing.crop_proportion == proportion
+    np.testing.assert_array_equal(prepared(images), whole(images))
+
+
 def test_the_size_must_be_the_encoders(folder, tmp_path, capsys):
     arguments = [*source(folder), f"--output={tmp_path / 'f.npz'}"]
     code, line = stops(capsys, features, *arguments, "--image_size=32")

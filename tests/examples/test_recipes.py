@@ -9,6 +9,12 @@ def test_a_flag_takes_the_place_of_the_recipes_value():
     assert config["recipe"] == "cifar10"
 
 
+def test_images_are_stored_as_large_as_they_are_evaluated():
+    recipes.resolve("imagenet", {"evaluation_size": 256})
+    with pytest.raises(ValueError, match=r"--source_size.*256 and 288"):
+        recipes.resolve("imagenet", {"evaluation_size": 288})
+
+
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_every_recipe_has_every_value(name):
     recipe = recipes.RECIPES[name]

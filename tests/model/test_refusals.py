@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_keras import SimCLRModel
+from simclr_keras import ProjectionHead, SimCLRAugmentation, SimCLRModel
 from simclr_keras.augmentation import RandomHorizontalFlip
 from tests.model.models import (
     EAGER,
@@ -139,6 +139,22 @@ def test_a_dataset_that_does_not_know_its_axes():
     with pytest.raises(ValueError, match="how many axes they have"):
         tiny_model().fit(unknown, verbose=0)
     tiny_model(compiling=EAGER).fit(unknown, verbose=0)
+
+
+def test_an_evaluation_size_that_the_encoder_does_not_take():
+    augmentation = SimCLRAugmentation(8, 8, evaluation_size=12)
+    with pytest.raises(ValueError, match=r"\(8, 8, 3\).*=\(12, 12\)"):
+        SimCLRModel(tiny_encoder(), ProjectionHead(4), augmentation)
+
+
+def test_views_of_several_evaluation_sizes():
+    augmentations = [
+        SimCLRAugmentation(8, 8, evaluation_size=size) for size in (None, 12)
+    ]
+    with pytest.raises(ValueError, match=r"first view.*None, \(12, 12"):
+        SimCLRModel(
+            tiny_encoder((None, None, 3)), ProjectionHead(4), augmentations
+        )
 
 
 def test_an_encoder_of_many_outputs():
