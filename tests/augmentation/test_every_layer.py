@@ -144,6 +144,7 @@ CASES = [
             "jitter_probability": 0.1,
             "grayscale_probability": 0.3,
             "blur_probability": 0.6,
+            "evaluation_size": (12, 14),
             **RANGE_AND_SEED,
         },
         identity=None,

@@ -76,6 +76,7 @@ LAYERS = {
         "jitter_probability": SHARES,
         "grayscale_probability": SHARES,
         "blur_probability": SHARES,
+        "evaluation_size": st.one_of(st.none(), SIDES, st.tuples(SIDES, SIDES)),
     },
     augmentation.CenterCropAndResize: {
         "height": SIDES,

@@ -74,7 +74,7 @@ CALLS = [
             **NUMBERS_OF_A_CROP,
             **{"strength": 1, "blur": True, "flip": True},
             **{"jitter_probability": 1, "grayscale_probability": 1},
-            **{"blur_probability": 1, **OF_LAYER},
+            **{"blur_probability": 1, "evaluation_size": 3, **OF_LAYER},
         },
     ),
     (
