@@ -185,14 +185,16 @@ IMAGENET = {
     "knn_k": None,
 }
 
-# A quarter-width ResNet-18 on CIFAR-10, for half an hour on two cores.
+# A quarter-width ResNet-18 on CIFAR-10, for half an hour on two cores. Views of
+# 20 pixels cost 0.4 of those of 32.
 CIFAR10 = {
     **IMAGENET,
     "dataset": "cifar10",
     "test_split": "test",
     "source_size": None,
     "crop_while_decoding": False,
-    "image_size": 32,
+    "image_size": 20,
+    "evaluation_size": 32,
     "strength": 0.5,
     "blur": False,
     "min_area": 0.2,
@@ -200,13 +202,13 @@ CIFAR10 = {
     "width_multiplier": 0.25,
     "stem": "cifar",
     "head_dim": 64,
-    "temperature": 0.2,
+    "temperature": 0.1,
     "optimizer": "sgd",
     "learning_rate": 0.3,
     "weight_decay": 5e-4,
     "batch_size": 128,
-    "epochs": 6,
-    "warmup_epochs": 0.5,
+    "epochs": 20,
+    "warmup_epochs": 1.0,
     "mixed_precision": "float32",
     "eval_examples": None,
 }
@@ -217,8 +219,10 @@ SMALL = {
     **CIFAR10,
     "dataset": None,
     "image_size": 64,
+    "evaluation_size": None,
     "stem": "imagenet",
     "width_multiplier": 0.5,
+    "temperature": 0.2,
     "batch_size": 64,
     "epochs": None,
     "steps": 3000,
@@ -229,6 +233,8 @@ SMALL = {
 # an accelerator.
 CIFAR10_PAPER = {
     **CIFAR10,
+    "image_size": 32,
+    "evaluation_size": None,
     "min_area": 0.08,
     "width_multiplier": 1.0,
     "head_dim": 128,
@@ -251,6 +257,7 @@ DIGITS = {
     "test_fraction": 0.25,
     "channels": 1,
     "image_size": 8,
+    "evaluation_size": None,
     "strength": 1.0,
     "flip": False,
     "min_area": 0.5,
@@ -371,6 +378,9 @@ def resolve(recipe, values, saved=None):
     }
     if "epochs" in values:
         values = {**values, "steps": None}
+    # A recipe's size for evaluation is one for its views.
+    if saved is None and "image_size" in values:
+        values = {"evaluation_size": None, **values}
     if saved is None:
         config = {"recipe": recipe, **RECIPES[recipe], **values}
         stored, shown = config["source_size"], config["evaluation_size"]

@@ -5,8 +5,19 @@ import recipes
 def test_a_flag_takes_the_place_of_the_recipes_value():
     config = recipes.resolve("cifar10", {"depth": 50})
     assert config["depth"] == 50
-    assert config["image_size"] == 32
+    assert config["image_size"] == 20
     assert config["recipe"] == "cifar10"
+
+
+def test_other_views_are_evaluated_in_their_size():
+    assert recipes.resolve("cifar10", {})["evaluation_size"] == 32
+    config = recipes.resolve("cifar10", {"image_size": 64})
+    assert config["evaluation_size"] is None
+    values = {"image_size": 64, "evaluation_size": 80}
+    assert recipes.resolve("cifar10", values)["evaluation_size"] == 80
+    # A run that is resumed has its own.
+    saved = recipes.resolve("cifar10", {})
+    assert recipes.resolve("", {"image_size": 20}, saved) == saved
 
 
 def test_images_are_stored_as_large_as_they_are_evaluated():

@@ -21,13 +21,12 @@ def backbone(name, **kwargs):
     )
 
 
-# Name, how it wants its images, size of h. The rescaling layers inside
-# MobileNetV3, EfficientNetV2 and ConvNeXt expect [0, 255].
+# Name, how it wants its images, size of h. MobileNetV3 has a rescaling layer
+# inside, which expects [0, 255]; so have EfficientNetV2 and ConvNeXt, which
+# tests/export exports.
 BACKBONES = [
     ("MobileNetV3Small", (0, 255), 576),
     ("ResNet50", "caffe", 2048),
-    ("EfficientNetV2B0", (0, 255), 1280),
-    ("ConvNeXtTiny", (0, 255), 768),
 ]
 
 
