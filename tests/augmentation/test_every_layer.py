@@ -274,6 +274,7 @@ def in_dataset(layer):
 
 @pytest.mark.parametrize("batched", [True, False])
 @every_layer
+@pytest.mark.slow
 def test_tf_data_in_parallel_draws_as_calls_do(case, batched):
     images = case.images(8)
     layer, expected = case.make(), case.make()

@@ -392,6 +392,7 @@ def test_another_output_of_an_encoder_is_refused_for_bytes_too():
         extract_features(pooled(), BYTES, output="projection")
 
 
+@pytest.mark.slow
 def test_an_exported_encoder(tmp_path):
     encoder = resnet()
     path = simclr_keras.export_saved_model(encoder, tmp_path / "exported")

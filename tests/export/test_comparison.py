@@ -40,6 +40,7 @@ def compare(exported, module, monkeypatch):
     return comparison.compare(*exported)
 
 
+@pytest.mark.slow
 def test_rounding_that_grows_is_no_fault(exported, loaded, monkeypatch):
     """With the graph optimizer it is 0.24 of the largest, in bfloat16."""
     _, parts = exported

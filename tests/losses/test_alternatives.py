@@ -285,6 +285,7 @@ def test_a_single_image_has_no_negatives(name):
     ],
     ids=lambda loss: loss.name,
 )
+@pytest.mark.slow
 def test_trains_and_is_saved_with_the_model(loss, tmp_path):
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)

@@ -507,6 +507,7 @@ def test_an_expression_that_excludes_nothing_warns(name):
     assert "['kernel', 'bias']" in str(caught[0].message)
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_resumes_as_it_was(tmp_path):
     def fit(model, epochs=1):
         rng = np.random.default_rng(0)
