@@ -30,7 +30,7 @@ STEPS, BATCH_SIZE, SIZE = 5, 32, 16
 RUNS = {
     f"{policy}_{optimizer}": (policy, optimizer)
     for policy in ("float64", "float32", "mixed_bfloat16")
-    for optimizer in ("lars", "sgd", "adamw")
+    for optimizer in ("lars", "adamw")
 }
 
 
@@ -66,9 +66,6 @@ def build_optimizer(name):
     schedule = simclr_keras.WarmupCosineDecay(peak, 10, warmup_steps=2)
     if name == "lars":
         return simclr_keras.LARS(schedule, weight_decay=1e-4)
-    if name == "sgd":
-        schedule = simclr_keras.WarmupCosineDecay(peak / 10, 10, warmup_steps=2)
-        return keras.optimizers.SGD(schedule, momentum=0.9, weight_decay=1e-4)
     return keras.optimizers.AdamW(1e-4, weight_decay=1e-4)
 
 

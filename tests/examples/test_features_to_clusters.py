@@ -30,6 +30,10 @@ import pytest
 
 import simclr_keras
 from simclr_keras.data.image_files import find_images
+from simclr_keras.evaluation.labelled_images import (
+    CROP_AND_FLIP,
+    training_augmentation,
+)
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow writes the images")
 pytest.importorskip("matplotlib")
@@ -299,6 +303,11 @@ def test_images_are_prepared_as_in_training(size, proportion):
     prepared = encoder_and_images.as_simclr_model(found, encoder, (0, 255))
     assert prepared.evaluation_preprocessing.crop_proportion == proportion
     np.testing.assert_array_equal(prepared(images), whole(images))
+    # Training on labels crops to that size too, and not to the images'.
+    crop, _ = training_augmentation(
+        CROP_AND_FLIP, prepared, images.shape, (0, 255), seed=0
+    ).layers
+    assert (crop.height, crop.width) == (size, size)
 
 
 def test_the_size_must_be_the_encoders(folder, tmp_path, capsys):
