@@ -86,9 +86,10 @@ def unpack(x, y=None):
             )
     for name in names[1:]:
         a, b = (tuple(batch[k].shape) for k in (names[0], name))
-        if any(None not in (m, n) and m != n for m, n in zip(a, b)):
+        # Sizes may differ.
+        if any(None not in (a[k], b[k]) and a[k] != b[k] for k in (0, -1)):
             raise ValueError(
-                "All views must have the same shape. Received: "
+                "All views must be of as many images and channels. Received: "
                 f"{names[0]}.shape={a}, {name}.shape={b}."
             )
     return batch

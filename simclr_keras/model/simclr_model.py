@@ -49,8 +49,9 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         augmentation: Layer that makes a random view of each image, in the
             range of the images, such as `SimCLRAugmentation` or a
             `keras.Sequential` of image layers; or a list with a layer for each
-            view, of which there may be more than two. None if the batches hold
-            views already. Defaults to None.
+            view, of which there may be more than two, and of several sizes
+            (multi-crop) where the encoder takes them. None if the batches
+            hold views already. Defaults to None.
         num_classes: Number of classes of a linear probe, trained on the
             representations beside the encoder, without a gradient into it; the
             batches must be labelled. None is no probe. Defaults to None.
@@ -228,8 +229,9 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         """The representations h of images.
 
         Args:
-            images: Float tensor (B, H, W, C) in [0, 1]: images, or all views
-                of a batch, the first views first.
+            images: Float tensor (B, H, W, C) in [0, 1]: images, or the views
+                of a batch, the first views first; all of them, if they are of
+                one size.
             training: Whether batch norm uses the batch's statistics.
 
         Returns:
@@ -351,8 +353,13 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
     def _project_views(self, batch, training):
         """Projections, representations (VN, F) and the views of a batch."""
         views = self._views(batch, training)  # V of (N, H, W, C)
-        images = ops.concatenate(views, axis=0)  # (VN, H, W, C)
-        h = self._encode_and_build(images, training)  # (VN, F)
+        # Together, but for those that follow one of another size.
+        of_one_size = itertools.groupby(views, lambda x: tuple(x.shape)[1:])
+        parts = [
+            self._encode_and_build(ops.concatenate(list(part)), training)
+            for _, part in of_one_size
+        ]
+        h = parts[0] if len(parts) == 1 else ops.concatenate(parts)  # (VN, F)
         z = self.project(h, training)  # (VN, D)
         self._state.watch.look_at_projections(z)
         return tuple(ops.split(z, len(views))), h, views
@@ -517,10 +524,10 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             views = self.make_views(batch[IMAGE], training)
             self._state.watch.look_at_views(views)
         shapes = [tuple(view.shape)[1:] for view in views]
-        if len(views) < 2 or any(shape != shapes[0] for shape in shapes):
+        if len(views) < 2 or len({shape[-1] for shape in shapes}) > 1:
             raise ValueError(
-                "A batch must have two views or more, all of one shape. "
-                f"Received: {len(views)} of shapes {shapes}."
+                "A batch must have two views or more, all of as many "
+                f"channels. Received: {len(views)} of shapes {shapes}."
             )
         return tuple(self.scale(view) for view in views)
 

@@ -19,6 +19,8 @@ TEMPERATURE = "A temperature that is learned"
 HEAD = "A projection head of your own layers"
 TWO_AUGMENTATIONS = "A different augmentation for each view"
 MORE_VIEWS = "More than two views"
+MULTI_CROP = "Views of several sizes (multi-crop)"
+TRANSFORMATION = "A transformation of your own"
 ENCODER = "An encoder of your own"
 TWO_INPUTS = "An encoder of two inputs"
 RNG = np.random.default_rng(0)
@@ -70,7 +72,7 @@ def predictions(model):
 
 
 def test_every_example_trains(models):
-    assert len(models) == 11
+    assert len(models) == 13
     for name, model in models.items():
         # Two steps; the loaded model goes on.
         steps = 4 if name == "Saving what you wrote" else 2
@@ -88,6 +90,8 @@ def test_every_example_trains(models):
         TWO_AUGMENTATIONS,
         MORE_VIEWS,
         f"{MORE_VIEWS} 2",
+        MULTI_CROP,
+        TRANSFORMATION,
         ENCODER,
         TWO_INPUTS,
     ],
@@ -292,6 +296,39 @@ def test_the_third_view_is_the_image(models, names):
     first, second, third = model.make_views(names["images"])
     np.testing.assert_array_equal(numpy(third), names["images"])
     assert np.abs(numpy(first) - numpy(second)).mean() > 1
+
+
+def test_large_views_are_compared_with_all_and_small_ones_are_not(
+    models, names
+):
+    model = models[MULTI_CROP]
+    sizes = [view.shape[1] for view in model.make_views(names["images"])]
+    assert sizes == [16, 16, 8, 8, 8, 8]
+    z = RNG.normal(size=(6, 8, 6)).astype("float32")
+    pairs = [(0, 1), *itertools.product((0, 1), (2, 3, 4, 5))]
+    expected = np.mean(
+        [
+            l_out(np.concatenate([z[i], z[j]]), [*range(8)] * 2, 0.1)
+            for i, j in pairs
+        ]
+    )
+    found = float(model.contrastive_loss(tuple(z), training=False))
+    # float32
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_fifth_image_is_solarized(names):
+    layer = names["RandomSolarize"](seed=0)
+    images = RNG.integers(0, 256, (500, 4, 4, 3), "uint8")
+    found = numpy(layer(images))
+    solarized = np.where(images < 127.5, images, 255.0 - images)
+    as_it_is, changed = (
+        # float32
+        np.abs(found - each).max(axis=(1, 2, 3)) < 1e-3
+        for each in (images, solarized)
+    )
+    assert (as_it_is ^ changed).all()
+    assert 0.15 < changed.mean() < 0.25
 
 
 def test_an_encoder_of_ones_own_gives_the_representations(models, names):

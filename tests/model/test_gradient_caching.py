@@ -51,7 +51,7 @@ def model_of(micro_batch_size, norm=group_norm, loss=None, **kwargs):
     keras.utils.set_random_seed(0)
     encoder = keras.Sequential(
         [
-            keras.Input((8, 8, 3)),
+            keras.Input((None, None, 3)),
             layers.Conv2D(8, 3, strides=2, kernel_regularizer="l2"),
             norm(),
             layers.Activation("tanh"),
@@ -161,6 +161,12 @@ CASES = {
     "views": lambda: {
         "augmentation": None,
         "data": ({"view_1": IMAGES, "view_2": random_images(N, seed=1)},),
+    },
+    "two_sizes": lambda: {
+        "augmentation": [
+            augmentation.RandomResizedCrop(n, n, seed=1, dtype="float64")
+            for n in (8, 8, 4)
+        ]
     },
     "generator": lambda: {
         "data": (

@@ -8,16 +8,23 @@ import pytest
 import tensorflow as tf
 
 from simclr_keras import SimCLRModel
-from simclr_keras.augmentation import RandomCutout, RandomGaussianNoise
+from simclr_keras.augmentation import (
+    RandomCutout,
+    RandomGaussianNoise,
+    RandomResizedCrop,
+)
 from tests.model.by_hand import ByHand
 from tests.model.models import (
     EAGER,
     IMAGES,
+    LABELS,
+    NUM_CLASSES,
     VIEWS,
     Batches,
     dataset,
     fit,
     halves,
+    tiny_encoder,
     tiny_model,
 )
 
@@ -38,9 +45,12 @@ def views_of(images, count=3):
 def pairwise_logs(model, views):
     """Of a step: the mean of the losses of pairs, metrics of the first two."""
     by_hand = ByHand(model)
-    images = np.concatenate(list(views.values()))
-    h = by_hand.represent(images, training=True)
-    z = np.split(by_hand.project(h, training=True), len(views))
+    h = [
+        by_hand.represent(np.concatenate(list(of_one_size)), training=True)
+        for _, of_one_size in itertools.groupby(views.values(), np.shape)
+    ]
+    z = by_hand.project(tf.concat(h, axis=0), training=True)
+    z = np.split(z, len(views))
     losses = [
         by_hand.loss(tf.concat(pair, axis=0))
         for pair in itertools.combinations(z, 2)
@@ -76,6 +86,54 @@ def test_an_augmentation_for_each_view(count):
     # What prepares images for inference is the first one's.
     np.testing.assert_allclose(
         model(IMAGES), model.encoder(IMAGES / np.float32(255)), atol=1e-6
+    )
+
+
+def of_two_sizes(images):
+    return {
+        "view_1": images,
+        "view_2": images[:, :, ::-1],
+        "view_3": images[:, ::2, ::2],
+        "view_4": images[:, 1::2, 1::2],
+    }
+
+
+class OfTwoSizes(SimCLRModel):
+    """Multi-crop: two views of the whole size, two of half of it."""
+
+    def make_views(self, images, training=True):
+        return tuple(of_two_sizes(keras.ops.cast(images, "float32")).values())
+
+
+@pytest.mark.parametrize("makes_views", [True, False])
+def test_views_of_two_sizes_go_through_the_encoder_size_by_size(makes_views):
+    encoder = tiny_encoder((None, None, 3))
+    if makes_views:
+        model = tiny_model(encoder=encoder, cls=OfTwoSizes, compiling=EAGER)
+        batch = IMAGES
+    else:
+        model = tiny_model(encoder=encoder, augmentation=None, compiling=EAGER)
+        batch = of_two_sizes(IMAGES)
+    expected = pairwise_logs(model, of_two_sizes(IMAGES))
+    logs = model.train_on_batch(batch, return_dict=True)
+    assert logs == pytest.approx(expected, rel=1e-5)  # float32
+
+
+def test_views_of_two_sizes_in_fit():
+    sizes = [RandomResizedCrop(n, n, seed=1) for n in (8, 8, 4, 4, 4)]
+    model = tiny_model(
+        encoder=tiny_encoder((None, None, 3)),
+        augmentation=sizes,
+        num_classes=NUM_CLASSES,
+    )
+    data = dataset((IMAGES, LABELS))
+    history = fit(model, data, epochs=3, validation_data=data)
+    assert history["loss"][-1] < history["loss"][0]
+    # Images are evaluated in the size of the first view.
+    assert model.evaluation_preprocessing(tf.constant(IMAGES)).shape[1:] == (
+        8,
+        8,
+        3,
     )
 
 
@@ -171,21 +229,31 @@ class One(SimCLRModel):
         return (images,)
 
 
-class OfTwoSizes(SimCLRModel):
+class OfTwoNumbersOfChannels(SimCLRModel):
     def make_views(self, images, training=True):
-        return images, images[:, 1:]
+        return images, images[..., :1]
 
 
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
         (One, r"Received: 1 of shapes \[\(8, 8, 3\)\]"),
-        (OfTwoSizes, r"Received: 2 of shapes \[\(8, 8, 3\), \(7, 8, 3\)\]"),
+        (
+            OfTwoNumbersOfChannels,
+            r"Received: 2 of shapes \[\(8, 8, 3\), \(8, 8, 1\)\]",
+        ),
     ],
 )
 def test_views_that_cannot_be_compared(cls, message):
     model = tiny_model(cls=cls, compiling=EAGER)
     with pytest.raises(ValueError, match=f"two views or more.*{message}"):
+        fit(model, IMAGES)
+
+
+def test_views_of_a_size_that_the_encoder_does_not_take():
+    model = tiny_model(cls=OfTwoSizes, compiling=EAGER)
+    message = r"takes images of shape \(8, 8, 3\).*views of shape \(4, 4, 3\)"
+    with pytest.raises(ValueError, match=message):
         fit(model, IMAGES)
 
 
