@@ -17,6 +17,7 @@ DEFAULTS = {
     # Views.
     "views": None,  # None is SimCLR's own; or a list of TRANSFORMATIONS
     "one_branch": False,  # whether the second view is the image itself
+    "view_size": 1.0,  # side of SimCLR's views, of that of the images
     "strength": 0.5,
     "blur": False,
     "flip": True,
@@ -33,6 +34,10 @@ DEFAULTS = {
     "learning_rate": 0.3,
     "learning_rate_scaling": "linear",
     "weight_decay": 5e-4,
+    # What is measured besides.
+    "told": None,  # one of TOLD, which is applied to views, too
+    "fine_tune": False,  # on each of FRACTIONS of the labels
+    "label_fraction": "all",  # one of FRACTIONS, of supervised training
 }
 # Figure 5's, in its order.
 TRANSFORMATIONS = (
@@ -44,6 +49,15 @@ TRANSFORMATIONS = (
     "blur",
     "rotate",
 )
+# What h and z are asked for, in Table 3, and how often it is applied.
+TOLD = {
+    "grayscale": 0.2,
+    "rotation": 0.75,
+    "noise": 0.5,
+    "sobel": 0.5,
+}
+# Of the labels, in Table 7.
+FRACTIONS = {"1 %": 0.01, "10 %": 0.1, "all": 1.0}
 
 
 class Cell(typing.NamedTuple):
@@ -129,6 +143,47 @@ def _augmentation_pairs():
     )
 
 
+def _augmentation_sizes():
+    areas, sizes = (0.08, 0.2, 0.5), (0.5, 0.625, 1.0)
+    cells = [
+        Cell(
+            f"area from {area:g}",
+            f"{size:g}",
+            {
+                key: value
+                for key, value in (("min_area", area), ("view_size", size))
+                if value != DEFAULTS[key]
+            },
+        )
+        for area in areas
+        for size in sizes
+    ]
+
+    def best_of_row(table, column):
+        return max(v for (_, c), v in table.items() if c == column)
+
+    return Study(
+        "Sizes of crops and of views",
+        "How much of an image should a view show, and in how many pixels?",
+        cells,
+        "linear",
+        "crops",
+        "side of the views, of that of the images",
+        {},
+        "The paper crops from 0.08 of the area, to views as large as the "
+        "images that are evaluated; of smaller views see FixRes, Touvron et "
+        "al., 2019",
+        [
+            (
+                "Views of 0.625, which cost 0.4 of the time, are no worse by "
+                "more than a point.",
+                lambda t: best_of_row(t, "0.625") >= best_of_row(t, "1") - 1,
+            ),
+        ],
+        "lines",
+    )
+
+
 def _color_strength():
     cells, paper = [], {}
     numbers = {
@@ -203,6 +258,85 @@ def _projection_head():
             (
                 "h is better than z.",
                 lambda t: mean(t, "nonlinear, h") > mean(t, "nonlinear, z"),
+            ),
+        ],
+        "lines",
+    )
+
+
+def _invariance():
+    paper = {
+        ("h", "grayscale"): 99.3,
+        ("z", "grayscale"): 97.4,
+        ("h", "rotation"): 67.6,
+        ("z", "rotation"): 25.6,
+        ("h", "noise"): 99.5,
+        ("z", "noise"): 59.6,
+        ("h", "sobel"): 96.6,
+        ("z", "sobel"): 56.3,
+    }
+
+    def h_knows_more(table):
+        return all(table["h", name] > table["z", name] for name in TOLD)
+
+    return Study(
+        "What h and z know of a transformation (Table 3)",
+        "Can a classifier tell, from h or from z, what was done to an image?",
+        [
+            Cell(row, name, {"told": name}, f"told_by_{row}")
+            for row in ("h", "z")
+            for name in TOLD
+        ],
+        "told_by_h",
+        "from",
+        "what",
+        paper,
+        "ImageNet, ResNet-50, h and z of 2,048. A guess is right in 80, 25, 50 "
+        "and 50 %",
+        [("h knows more than z, of each of them.", h_knows_more)],
+    )
+
+
+def _label_fraction():
+    paper = {
+        ("fine-tuned", "1 %"): 75.5,
+        ("fine-tuned", "10 %"): 87.8,
+        ("supervised", "1 %"): 48.4,
+        ("supervised", "10 %"): 80.4,
+    }
+    supervised = {"method": "supervised", "views": ["crop"]}
+
+    def lead(table, fraction):
+        return table["fine-tuned", fraction] - table["supervised", fraction]
+
+    return Study(
+        "Few labels (Table 7)",
+        "What does pretraining gain, by the share of images with a label?",
+        [
+            *(
+                Cell("fine-tuned", name, {"fine_tune": True}, f"tuned_{name}")
+                for name in FRACTIONS
+            ),
+            *(
+                Cell(
+                    "supervised",
+                    name,
+                    {**supervised, "label_fraction": name},
+                    "supervised",
+                )
+                for name in FRACTIONS
+            ),
+        ],
+        "supervised",
+        "method",
+        "labels",
+        paper,
+        "ImageNet, ResNet-50, among the first five classes",
+        [
+            ("Pretraining is ahead at 1 %.", lambda t: lead(t, "1 %") > 0),
+            (
+                "Its lead is smaller with all labels.",
+                lambda t: lead(t, "all") < lead(t, "1 %"),
             ),
         ],
         "lines",
@@ -449,11 +583,14 @@ def _optimizer():
 
 STUDIES = {
     "augmentation_pairs": _augmentation_pairs(),
+    "augmentation_sizes": _augmentation_sizes(),
     "batch_epochs": _batch_epochs(),
     "color_strength": _color_strength(),
     "decoupled": _decoupled(),
     "depth_width": _depth_width(),
     "head_layers": _head_layers(),
+    "invariance": _invariance(),
+    "label_fraction": _label_fraction(),
     "loss": _loss(),
     "optimizer": _optimizer(),
     "projection_head": _projection_head(),

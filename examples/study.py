@@ -39,7 +39,7 @@ CHOICES = {
     "temperature": (0.1, 0.5),
 }
 OWN_STEPS = 1000  # of own_data: of few images, 20 epochs teach nothing
-VERSION = 1  # of what a trial does; another one makes all trials again
+VERSION = 2  # of what a trial does; another one makes all trials again
 
 
 def parse_arguments(arguments=None):
@@ -206,8 +206,9 @@ class Trials:
         results = trial.run(config, self.images, seed)
         shown = ", ".join(
             f"{key} {results[key]:.3f}"
-            for key in ("linear", "knn", "supervised")
-            if key in results
+            for key in results
+            if key in ("linear", "knn", "supervised", *trial.TOLD_BY)
+            or key.startswith("tuned_")
         )
         print(f"{name}, seed {seed}: {shown} ({results['seconds']:.0f} s)")
         with write_aside(path) as partial, open(partial, "w") as file:
@@ -434,17 +435,18 @@ def own_study():
     )
 
 
-def advice(chosen, options):
+def advice(chosen, options, image_size):
     """The command that pretrains with what was chosen."""
-    where = (
-        f"--image_folder={shlex.quote(options.image_folder)} "
-        f"--image_size={options.image_size}"
-        if options.image_folder
-        else f"--dataset={options.dataset}"
-    )
-    if options.data_dir and not options.image_folder:
-        where += f" --data_dir={shlex.quote(options.data_dir)}"
-    flags = "".join(f" --{key}={value:g}" for key, value in chosen.items())
+    if options.image_folder:
+        where = f"--image_folder={shlex.quote(options.image_folder)}"
+    else:
+        where = f"--dataset={options.dataset}"
+        if options.data_dir:
+            where += f" --data_dir={shlex.quote(options.data_dir)}"
+    # All that was tried, since the recipe's values may be others.
+    values = {"image_size": image_size}
+    values.update({key: studies.DEFAULTS[key] for key in CHOICES}, **chosen)
+    flags = "".join(f" --{key}={value:g}" for key, value in values.items())
     # Of as many steps as the trials, which had at least so many.
     return (
         f"python examples/pretrain.py --recipe=cifar10 {where}{flags} "
@@ -506,7 +508,8 @@ def main(arguments=None):
         for text, holds in judged(study, table):
             print(f"{text} {'So here.' if holds else 'Not here.'}")
         if options.study == OWN_DATA:
-            print(f"\nFor these images:\n    {advice(chosen, options)}")
+            size = images.train.shape[1]
+            print(f"\nFor these images:\n    {advice(chosen, options, size)}")
         print(f"\nThe page is {os.path.join(folder, 'study.md')}")
 
 

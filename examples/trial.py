@@ -5,13 +5,24 @@ import time
 
 import keras
 import numpy as np
+import studies
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
 
 import simclr_keras
 from simclr_keras import augmentation, evaluation, losses
 from simclr_keras.evaluation.features import NotFiniteError
 
 NEIGHBOURS = 20  # the sets are small
-ACCURACIES = ("linear", "linear_z", "knn", "knn_training", "supervised")
+ACCURACIES = (
+    "linear",
+    "linear_z",
+    "knn",
+    "knn_training",
+    "supervised",
+    *(f"tuned_{name}" for name in studies.FRACTIONS),
+)
+TOLD_BY = ("told_by_h", "told_by_z")
 
 
 def run(config, images, seed):
@@ -25,7 +36,8 @@ def run(config, images, seed):
     Returns:
         Dictionary of fractions: "linear", "knn", "knn_training" (each training
         image by its neighbours among the others), "linear_z" and
-        "contrastive_accuracy"; or "supervised". And "seconds".
+        "contrastive_accuracy", with "told_by_h" and "told_by_z" or "tuned_1 %"
+        and so on if `config` asks for them; or "supervised". And "seconds".
     """
     keras.utils.set_random_seed(seed)
     keras.utils.clear_session()
@@ -36,6 +48,8 @@ def run(config, images, seed):
     except (NotFiniteError, FloatingPointError):
         # What has diverged knows no class from another.
         results = dict.fromkeys(ACCURACIES, 1 / images.num_classes)
+        if config["told"] is not None:
+            results.update(dict.fromkeys(TOLD_BY, guess(config["told"])))
         results["diverged"] = True
     results["seconds"] = round(time.monotonic() - started, 1)
     return results
@@ -88,11 +102,14 @@ def _some_of(image_set, count):
 
 
 def _encoder(config, images):
+    height, width, channels = images.train.shape[1:]
+    if config["view_size"] != 1:
+        height = width = None
     return simclr_keras.encoders.ResNet(
         config["depth"],
         width_multiplier=config["width"],
         stem="cifar",
-        input_shape=images.train.shape[1:],
+        input_shape=(height, width, channels),
     )
 
 
@@ -101,15 +118,29 @@ def make_views(config, images, seed):
     height, width = images.train.shape[1:3]
     options = {"value_range": images.value_range, "seed": seed}
     if config["views"] is None:
-        return augmentation.SimCLRAugmentation(
-            height,
-            width,
+        size = config["view_size"]
+        views = augmentation.SimCLRAugmentation(
+            max(1, round(size * height)),
+            max(1, round(size * width)),
             strength=config["strength"],
             blur=config["blur"],
             flip=config["flip"],
             area_range=(config["min_area"], 1.0),
+            evaluation_size=None if size == 1 else (height, width),
             **options,
         )
+        told = {
+            "rotation": lambda: augmentation.RandomRotation(**options),
+            "noise": lambda: augmentation.RandomGaussianNoise(
+                probability=studies.TOLD["noise"], **options
+            ),
+            "sobel": lambda: augmentation.RandomSobel(
+                probability=studies.TOLD["sobel"], **options
+            ),
+        }
+        if config["told"] not in told:  # Nothing, or what is in it.
+            return views
+        return keras.Sequential([views, told[config["told"]]()])
     strength = config["strength"]
     area_range = (config["min_area"], 1.0)
     make = {
@@ -174,13 +205,11 @@ def make_loss(config):
     return make[config["loss"]]()
 
 
-def _optimizer(config, steps):
+def _optimizer(config, steps, batch_size):
     scaling = config["learning_rate_scaling"]
     rate = config["learning_rate"]
     if scaling != "none" and config["optimizer"] != "adamw":
-        rate = simclr_keras.scaled_learning_rate(
-            rate, config["batch_size"], scaling
-        )
+        rate = simclr_keras.scaled_learning_rate(rate, batch_size, scaling)
     schedule = simclr_keras.WarmupCosineDecay(
         rate, total_steps=steps, warmup_steps=steps // 10
     )
@@ -216,7 +245,9 @@ def _contrastive(config, images, seed):
         with_labels=loss.uses_labels,
     )
     epochs = config["epochs"]
-    model.compile(_optimizer(config, epochs * len(dataset)), loss)
+    model.compile(
+        _optimizer(config, epochs * len(dataset), config["batch_size"]), loss
+    )
     history = model.fit(
         dataset,
         epochs=epochs,
@@ -224,7 +255,17 @@ def _contrastive(config, images, seed):
         shuffle=False,  # the dataset is shuffled already
         callbacks=[simclr_keras.callbacks.StopOnNaN()],
     ).history
-    return _measure(model, images, history)
+    results = _measure(model, images, history)
+    if config["told"] is not None:
+        for name in ("representation", "projection"):
+            key = TOLD_BY[name == "projection"]
+            results[key] = _told_by(model, name, config["told"], images, seed)
+    if config["fine_tune"]:
+        for fraction in studies.FRACTIONS:
+            results[f"tuned_{fraction}"] = _train_on_labels(
+                model, config, images, seed, fraction
+            )
+    return results
 
 
 def _measure(model, images, history):
@@ -254,16 +295,98 @@ def _measure(model, images, history):
 
 
 def _supervised(config, images, seed):
-    steps = config["epochs"] * (len(images.train) // config["batch_size"])
-    trained = evaluation.fine_tune(
-        _encoder(config, images),
-        (images.train, images.labels),
+    return {
+        "supervised": _train_on_labels(
+            _encoder(config, images),
+            config,
+            images,
+            seed,
+            config["label_fraction"],
+            augmentation=make_views(config, images, seed),
+            make_optimizer=_optimizer,
+        )
+    }
+
+
+def _train_on_labels(
+    model, config, images, seed, fraction, make_optimizer=None, **kwargs
+):
+    """Accuracy after about as many steps as the pretraining has.
+
+    Fine-tuned as in the paper, unless another optimizer is made.
+    """
+    train, labels = images.train, images.labels
+    share = studies.FRACTIONS[fraction]
+    if share < 1:
+        per_class = max(1, round(share * len(train) / images.num_classes))
+        index = evaluation.class_balanced_subset(labels, per_class, seed)
+        train, labels = train[index], labels[index]
+    batch_size = min(config["batch_size"], len(train))
+    steps = config["epochs"] * (images.num_train // config["batch_size"])
+    steps_per_epoch = -(-len(train) // batch_size)
+    epochs = max(1, round(steps / steps_per_epoch))
+    if make_optimizer is not None:
+        kwargs["optimizer"] = make_optimizer(
+            config, epochs * steps_per_epoch, batch_size
+        )
+    return evaluation.fine_tune(
+        model,
+        (train, labels),
         (images.test, images.test_labels),
-        epochs=config["epochs"],
-        batch_size=config["batch_size"],
-        optimizer=_optimizer(config, steps),
-        augmentation=make_views(config, images, seed),
+        epochs=epochs,
+        batch_size=batch_size,
         value_range=images.value_range,
         seed=seed,
-    )
-    return {"supervised": trained.accuracy}
+        **kwargs,
+    ).accuracy
+
+
+def guess(told):
+    """How often one is right about a transformation who sees no image."""
+    share = studies.TOLD[told]
+    return 0.25 if told == "rotation" else max(share, 1 - share)
+
+
+def transformed(images, value_range, told, seed):
+    """Images, some of them transformed, and by which class.
+
+    Args:
+        images: Array (N, H, W, C).
+        value_range: Pair (low, high).
+        told: Key of `studies.TOLD`.
+        seed: Integer.
+
+    Returns:
+        Pair of a float32 array (N, H, W, C) and of integers (N,).
+    """
+    rng = np.random.default_rng(seed)
+    images = images.astype("float32")
+    if told == "rotation":
+        turns = rng.integers(0, 4, len(images))
+        return np.stack(list(map(np.rot90, images, turns))), turns
+    options = {"probability": 1.0, "value_range": value_range, "seed": seed}
+    layer = {
+        "grayscale": augmentation.RandomGrayscale,
+        "noise": augmentation.RandomGaussianNoise,
+        "sobel": augmentation.RandomSobel,
+    }[told](**options)
+    is_changed = rng.random(len(images)) < studies.TOLD[told]
+    images[is_changed] = keras.ops.convert_to_numpy(layer(images[is_changed]))
+    return images, is_changed.astype("int64")
+
+
+def _told_by(model, output, told, images, seed):
+    """Accuracy of a perceptron that is to tell what was done to an image."""
+    features, classes = [], []
+    for part in (images.train, images.test):
+        part, which = transformed(part, images.value_range, told, seed)
+        features.append(evaluation.extract_features(model, part, output=output))
+        classes.append(which)
+    scaler = StandardScaler().fit(features[0])
+    perceptron = MLPClassifier(
+        (features[0].shape[1],),
+        # It holds out a tenth, which must have some of each class.
+        early_stopping=bool(np.bincount(classes[0]).min() >= 100),
+        random_state=seed,
+    ).fit(scaler.transform(features[0]), classes[0])
+    return perceptron.score(scaler.transform(features[1]), classes[1])

@@ -1,6 +1,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -45,7 +46,7 @@ def fake_trials(monkeypatch):
         asked.append((config, seed))
         value = (len(asked) % 37) / 37
         return {
-            **dict.fromkeys(trial.ACCURACIES, value),
+            **dict.fromkeys((*trial.ACCURACIES, *trial.TOLD_BY), value),
             "seconds": 0.0,
         }
 
@@ -87,6 +88,21 @@ def test_table_picture_and_page(name, photos, tmp_path, fake_trials):
     # Every trial's values are some that there are.
     for config, _ in fake_trials:
         assert config.keys() == studies.DEFAULTS.keys()
+
+
+def test_the_documented_numbers_of_trials():
+    text = (ROOT / "docs" / "studies.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d or]+) \|$", text, re.MULTILINE)
+    documented = dict(rows)
+    assert documented.pop(study.OWN_DATA) == "7 or 8"
+    assert documented.keys() == studies.STUDIES.keys()
+    for name, count in documented.items():
+        cells = studies.STUDIES[name].cells
+        made_of = {
+            json.dumps({**studies.DEFAULTS, **cell.changes}, sort_keys=True)
+            for cell in cells
+        }
+        assert int(count) == len(made_of), name
 
 
 @pytest.mark.slow
@@ -144,8 +160,9 @@ def test_own_data_chooses_by_the_training_images(
     command = next(
         line for line in printed.splitlines() if "examples/pretrain.py" in line
     )
-    assert "--min_area=0.4 --strength=1" in command
-    assert "temperature" not in command
+    # What was not chosen as well: the recipe's temperature is another.
+    assert "--min_area=0.4 --strength=1 --temperature=0.2" in command
+    assert "--image_size=8" in command
     assert "kNN, held out" in (tmp_path / "own_data" / "study.md").read_text()
 
 
@@ -155,8 +172,9 @@ def every_value():
     for each in studies.STUDIES.values():
         for cell in each.cells:
             for key, value in cell.changes.items():
-                if key in ("loss", "head", "method", "optimizer"):
+                if isinstance(value, (str, bool)) or key == "view_size":
                     some[key, value] = {key: value}
+    some["few labels"] = {"method": "supervised", "label_fraction": "10 %"}
     some["views"] = {"views": [*studies.TRANSFORMATIONS], "one_branch": True}
     some["both"] = {"views": ["color", "blur"]}
     return list(some.values())
@@ -168,15 +186,39 @@ def test_trials(changes, images):
     results = trial.run(
         {**studies.DEFAULTS, **SMALLEST, **changes}, images, seed=0
     )
-    measured = set(trial.ACCURACIES) & set(results)
+    measured = {*trial.ACCURACIES, *trial.TOLD_BY} & set(results)
     expected = (
         {"supervised"}
         if changes.get("method") == "supervised"
         else {"linear", "linear_z", "knn", "knn_training"}
     )
+    if "told" in changes:
+        expected |= {"told_by_h", "told_by_z"}
+    if "fine_tune" in changes:
+        expected |= {"tuned_1 %", "tuned_10 %", "tuned_all"}
     assert measured == expected
     assert all(0 <= results[name] <= 1 for name in measured)
     assert "diverged" not in results
+
+
+@pytest.mark.parametrize("told", studies.TOLD)
+def test_what_was_done_to_an_image(told):
+    images = np.random.default_rng(1).integers(0, 256, (600, 4, 4, 3), "uint8")
+    found, which = trial.transformed(images, (0, 255), told, seed=0)
+    if told == "rotation":
+        for image, before, turns in zip(found, images, which):
+            np.testing.assert_array_equal(image, np.rot90(before, turns))
+        assert np.bincount(which).min() > 100
+        return
+    is_changed = np.abs(found - images).max(axis=(1, 2, 3)) > 0
+    np.testing.assert_array_equal(is_changed, which)
+    assert abs(which.mean() - studies.TOLD[told]) < 0.06
+    if told == "grayscale":
+        np.testing.assert_array_equal(
+            (found[which == 1] == found[which == 1, ..., :1]).all(), True
+        )
+    # As often as the most frequent class comes.
+    assert trial.guess(told) == max(studies.TOLD[told], 1 - studies.TOLD[told])
 
 
 @pytest.mark.slow
