@@ -31,6 +31,20 @@ def flatten_layers(layer):
     return list(layer._flatten_layers())
 
 
+def added_losses(layer):
+    """What `add_loss`, or penalties on activities, gave in a layer's last call.
+
+    `Layer.losses` holds the penalties on weights among them, and another call
+    forgets all. Without it, of views of several sizes those of the last alone
+    are penalized. It can go when `keras.layers.Layer` tells the two apart.
+    """
+    return [
+        loss
+        for each in flatten_layers(layer)
+        for loss in each._get_own_losses()
+    ]
+
+
 def cross_device_ops(strategy):
     """What a `tf.distribute.Strategy` was given as `cross_device_ops`.
 
@@ -197,9 +211,10 @@ class LossWithoutForward:
     """On JAX, a loss that calls the model itself: `compute_loss_and_updates`.
 
     Keras calls the model on the images before the loss, whose views are
-    others. Without this, batch norm's moving statistics see the images too and
-    every step costs a forward pass more. It can go when Keras's step leaves
-    the forward pass to a loss that wants to make it.
+    others. Without this, batch norm's moving statistics see the images too,
+    every step costs a forward pass more, and what layers add to the loss, which
+    Keras keeps of that forward pass alone, is lost. It can go when Keras's step
+    leaves the forward pass to a loss that wants to make it.
     """
 
     def compute_loss_and_updates(
@@ -213,16 +228,22 @@ class LossWithoutForward:
         training=False,
         optimizer_variables=None,
     ):
-        loss, variables = self.stateless_compute_loss(
-            trainable_variables,
-            non_trainable_variables,
-            metrics_variables,
-            x=x,
-            y=y,
-            sample_weight=sample_weight,
-            training=training,
+        mapping = [
+            *zip(self.trainable_variables, trainable_variables),
+            *zip(self.non_trainable_variables, non_trainable_variables),
+            *zip(self.metrics_variables, metrics_variables),
+        ]
+        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            loss = self.compute_loss(
+                x, y, None, sample_weight, training=training
+            )
+        non_trainable_variables, metrics_variables = (
+            [scope.get_current_value(variable) for variable in variables]
+            for variables in (
+                self.non_trainable_variables,
+                self.metrics_variables,
+            )
         )
-        _, non_trainable_variables, metrics_variables = variables
         scaled_loss = loss
         if training:
             mapping = list(zip(self.optimizer.variables, optimizer_variables))

@@ -7,11 +7,12 @@ import numpy as np
 
 from simclr_keras import distribution
 from simclr_keras.evaluation.checks import (
+    NotFiniteError,
     check_count,
     check_labels,
     check_positive,
 )
-from simclr_keras.evaluation.features import NotFiniteError, extract_features
+from simclr_keras.evaluation.features import extract_features
 from simclr_keras.evaluation.knn import knn_accuracy
 from simclr_keras.evaluation.label_efficiency import L2_VALUES
 from simclr_keras.evaluation.linear import (

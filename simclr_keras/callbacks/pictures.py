@@ -7,8 +7,12 @@ import keras
 import numpy as np
 
 from simclr_keras import distribution, plots
-from simclr_keras.evaluation.checks import check_count, check_labels
-from simclr_keras.evaluation.features import NotFiniteError, extract_features
+from simclr_keras.evaluation.checks import (
+    NotFiniteError,
+    check_count,
+    check_labels,
+)
+from simclr_keras.evaluation.features import extract_features
 from simclr_keras.write_aside import write_aside
 
 

@@ -11,6 +11,10 @@ from simclr_keras.argument_checks import check_number, to_array, to_labels
 _ROWS_AT_A_TIME = 16384
 
 
+class NotFiniteError(ValueError):
+    """Representations or logits are NaN or infinite."""
+
+
 def check_features(features, name, keeps_float16=False):
     """Returns `features` as a finite float32 array (N, F).
 

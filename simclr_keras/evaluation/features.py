@@ -10,15 +10,11 @@ from simclr_keras.evaluation.cached_features import (
     images_key,
     model_key,
 )
-from simclr_keras.evaluation.checks import check_count
+from simclr_keras.evaluation.checks import NotFiniteError, check_count
 from simclr_keras.evaluation.image_classifier import ImageClassifier
 from simclr_keras.model import SimCLRModel
 from simclr_keras.model import batch as batches
 from simclr_keras.projection_head import ProjectionHead
-
-
-class NotFiniteError(ValueError):
-    """Representations are NaN or infinite."""
 
 
 def extract_features(

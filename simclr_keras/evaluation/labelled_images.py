@@ -11,6 +11,7 @@ from keras import ops
 from simclr_keras import keras_private
 from simclr_keras.augmentation import RandomHorizontalFlip, RandomResizedCrop
 from simclr_keras.evaluation.checks import (
+    NotFiniteError,
     check_count,
     check_labels,
     check_positive,
@@ -320,9 +321,9 @@ def empty_copy(layer):
 
 
 def check_converged(logits):
-    """Raises ValueError if a classifier gives NaN or infinity."""
+    """Raises `NotFiniteError` if a classifier gives NaN or infinity."""
     if not np.isfinite(logits).all():
-        raise ValueError(
+        raise NotFiniteError(
             "The classifier gives NaN or infinite logits: its training has "
             "diverged. Lower the learning rate."
         )

@@ -23,6 +23,13 @@ EMPTY_REPLICA = (
     "batch size divides."
 )
 
+UNKNOWN_SIZES = (
+    "Views may be of several sizes if these are known before a step, by "
+    "`tf.ensure_shape` for instance. Others must be of one size."
+)
+
+OTHER_IMAGES = "All views of a batch must be of the same images, in one order."
+
 # Names of Keras's losses and metrics that compare two tensors of one shape, so
 # that they say something of two projections. All others are of labels.
 _OF_TWO_PROJECTIONS = (
@@ -142,7 +149,30 @@ def check_encoder_input(encoder, shape):
         raise ValueError(
             f"The encoder {encoder.name!r} takes images of shape "
             f"{expected[1:]}. Received images or views of shape "
-            f"{tuple(shape)[1:]}. Make one of them fit the other."
+            f"{tuple(shape)[1:]}. Make one of them fit the other; an encoder "
+            f"that begins with keras.Input((None, None, {expected[3]})) takes "
+            "images of any size."
+        )
+
+
+def check_crop_size(view, crops, augmentation):
+    """Raises a `ValueError` if crops have another size than a view's.
+
+    Args:
+        view: Integer, the view's number, counted from 0.
+        crops: Tensor (N, H, W, C).
+        augmentation: `Augmentation` of that view.
+    """
+    crop = augmentation.leading_crop()
+    if crop is None:
+        return
+    expected, size = (crop.height, crop.width), tuple(crops.shape)[1:3]
+    if any(a not in (None, b) for a, b in zip(size, expected)):
+        raise ValueError(
+            f"View {view + 1} of this model is cropped to {expected}. "
+            f"Received: crop_{view + 1} of the size {size}. Give "
+            "`training_dataset` as `crop` what the model has as "
+            "`augmentation`, in the same order."
         )
 
 

@@ -92,7 +92,7 @@ class JAXStep(
 
         def project(start, size, values, sums):
             mapping = [*weights, *zip(changing, values)]
-            with keras.StatelessScope(state_mapping=mapping) as scope:
+            with keras.StatelessScope(mapping, collect_losses=True) as scope:
                 state.begin_micro_batch()
                 micro_batch = micro_batches[start, size]
                 z, added_loss = self.project_micro_batch(micro_batch)

@@ -8,7 +8,7 @@ import types
 import keras
 from keras import ops
 
-from simclr_keras import distribution, metrics
+from simclr_keras import distribution, keras_private, metrics
 from simclr_keras.augmentation import as_augmentation
 from simclr_keras.augmentation.contract import AfterCrop, view_key
 from simclr_keras.encoders.representation import check_representations
@@ -324,10 +324,10 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         if training and self.cuts_in_loss and self.micro_batch_size is not None:
             return self.loss_in_micro_batches(x, y, sample_weight)
         batch, labels = self.take_apart(x, y, sample_weight)
-        projections, h, views = self._project_views(batch, training)
+        projections, h, views, added = self._project_views(batch, training)
         loss = self.contrastive_loss(projections, labels, views, training)
         checks.check_loss_value(loss)
-        loss = loss + ops.cast(self._added_losses(), loss.dtype)
+        loss = loss + ops.cast(self._added_losses(added), loss.dtype)
         self.update_metrics(projections, labels)
 
         if self.num_classes is not None:
@@ -351,24 +351,39 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         return batch, self._labels(batch)
 
     def _project_views(self, batch, training):
-        """Projections, representations (VN, F) and the views of a batch."""
+        """Passes the views of a batch through encoder and projection head.
+
+        Returns:
+            Projections, a tuple of V tensors (N, D); representations (VN, F);
+            the views; and a list of what the encoder has added to the loss,
+            pairs of the share of the views and of a scalar.
+        """
         views = self._views(batch, training)  # V of (N, H, W, C)
         # Together, but for those that follow one of another size.
-        of_one_size = itertools.groupby(views, lambda x: tuple(x.shape)[1:])
-        parts = [
-            self._encode_and_build(ops.concatenate(list(part)), training)
-            for _, part in of_one_size
-        ]
-        h = parts[0] if len(parts) == 1 else ops.concatenate(parts)  # (VN, F)
+        h, added = [], []
+        for _, part in itertools.groupby(views, lambda x: tuple(x.shape)[1:]):
+            part = list(part)
+            share = len(part) / len(views)
+            h.append(self._encode_and_build(ops.concatenate(part), training))
+            # The next call forgets them.
+            new = keras_private.added_losses(self.encoder)
+            added += [(share, loss) for loss in new]
+        h = h[0] if len(h) == 1 else ops.concatenate(h)  # (VN, F)
         z = self.project(h, training)  # (VN, D)
         self._state.watch.look_at_projections(z)
-        return tuple(ops.split(z, len(views))), h, views
+        return tuple(ops.split(z, len(views))), h, views, added
 
-    def _added_losses(self):
-        """What the layers add to the loss, as a share of this replica."""
+    def _added_losses(self, of_encoder):
+        """What the layers add to the loss, as a share of this replica.
+
+        Args:
+            of_encoder: As `_project_views` gives it.
+        """
         added = ops.zeros((), keras.config.floatx())
-        for loss in self.losses:
-            added = added + ops.cast(loss, added.dtype)
+        known = {id(loss) for _, loss in of_encoder}
+        others = [(1.0, x) for x in self.losses if id(x) not in known]
+        for share, loss in [*of_encoder, *others]:
+            added = added + share * ops.cast(loss, added.dtype)
         return added / self._num_replicas()
 
     def layers_without_index(self):
@@ -392,17 +407,19 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         """
         self._state.micro_batch = micro_batch
         try:
-            projections, h, _ = self._project_views(micro_batch.batch, True)
+            projections, h, _, added = self._project_views(
+                micro_batch.batch, True
+            )
         finally:
             self._state.micro_batch = None
 
         def added_loss():
-            added = self._added_losses()
+            loss = self._added_losses(added)
             if self.num_classes is not None:
                 labels = self._labels(micro_batch.batch)
                 probe = self._probe(h, labels)
-                added = added + ops.cast(probe, added.dtype)
-            return added * micro_batch.share(added.dtype)
+                loss = loss + ops.cast(probe, loss.dtype)
+            return loss * micro_batch.share(loss.dtype)
 
         z = ops.cast(ops.stack(projections, axis=1), keras.config.floatx())
         return z, added_loss
@@ -468,6 +485,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         views = []
         for view, images in enumerate(crops):
             augmentation = self._augmentations[view]
+            checks.check_crop_size(view, images, augmentation)
             draw = self._draw(images, view, training, augmentation)
             rest = self._after_crop[view]
             views.append(self.apply_augmentation(rest, images, *draw))
@@ -528,6 +546,11 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             raise ValueError(
                 "A batch must have two views or more, all of as many "
                 f"channels. Received: {len(views)} of shapes {shapes}."
+            )
+        if any(None in shape for shape in shapes) and len(set(shapes)) > 1:
+            raise ValueError(
+                f"{checks.UNKNOWN_SIZES} Received: {len(views)} of shapes "
+                f"{shapes}."
             )
         return tuple(self.scale(view) for view in views)
 

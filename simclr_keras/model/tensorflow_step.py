@@ -10,7 +10,7 @@ from keras import ops
 
 from simclr_keras import distribution, keras_private
 from simclr_keras.model import checks
-from simclr_keras.model.batch import images_of
+from simclr_keras.model.batch import images_of, view_names
 from simclr_keras.model.compiled_views import compiled
 from simclr_keras.model.gradient_caching import CachesGradients
 from simclr_keras.model.left_out import BeforeStep, leaves_out_steps
@@ -173,6 +173,16 @@ class TensorFlowStep(
                     tf.reduce_min(sizes), checks.EMPTY_REPLICA
                 ),
             ]
+        for name in view_names(batch)[1:]:
+            view = batch[name]
+            if None in (view.shape[0], images.shape[0]):
+                sizes = tf.shape(view)[0], tf.shape(images)[0]
+                message = checks.OTHER_IMAGES
+                assertions.append(tf.debugging.assert_equal(*sizes, message))
+            if None in view.shape[1:3]:
+                sizes = tf.shape(view)[1:3], tf.shape(images)[1:3]
+                message = checks.UNKNOWN_SIZES
+                assertions.append(tf.debugging.assert_equal(*sizes, message))
         # Eager assertions have raised already and are None.
         with tf.control_dependencies([a for a in assertions if a is not None]):
             return {key: tf.identity(value) for key, value in batch.items()}

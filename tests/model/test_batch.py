@@ -73,16 +73,19 @@ def test_unpack_rejects_other_ranks(key, shape):
     assert f"Received: {key}.shape={shape}" in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "shape", [(3, 6, 6, 3), (4, 5, 6, 3), (4, 6, 5, 3), (4, 6, 6, 1)]
-)
-def test_unpack_rejects_views_of_two_shapes(shape):
+@pytest.mark.parametrize("shape", [(3, 6, 6, 3), (4, 6, 6, 1)])
+def test_unpack_rejects_views_of_other_images(shape):
     batch = {"view_1": images(), "view_2": np.zeros(shape)}
-    with pytest.raises(ValueError, match="views must have the same") as error:
+    with pytest.raises(ValueError, match="as many images and chan") as error:
         batches.unpack(batch)
     assert f"view_1.shape=(4, 6, 6, 3), view_2.shape={shape}" in str(
         error.value
     )
+
+
+def test_unpack_takes_views_of_several_sizes():
+    batch = {"view_1": images(), "view_2": np.zeros((4, 5, 3, 3))}
+    assert set(batches.unpack(batch)) == {"view_1", "view_2"}
 
 
 def test_unpack_takes_unknown_sizes():

@@ -15,6 +15,7 @@ from simclr_keras.augmentation import (
 )
 from tests.model.by_hand import ByHand
 from tests.model.models import (
+    BATCH,
     EAGER,
     IMAGES,
     LABELS,
@@ -255,6 +256,75 @@ def test_views_of_a_size_that_the_encoder_does_not_take():
     message = r"takes images of shape \(8, 8, 3\).*views of shape \(4, 4, 3\)"
     with pytest.raises(ValueError, match=message):
         fit(model, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((4, 8), r"View 1 of .* \(8, 8\). Received: crop_1 .* \(4, 4\)"),
+        ((8, 4, 4), "3 crops and an augmentation of 2 views"),
+    ],
+)
+def test_crops_of_other_views(sizes, message):
+    crops = {
+        f"crop_{k}": np.zeros((BATCH, n, n, 3), "float32")
+        for k, n in enumerate(sizes, 1)
+    }
+    model = tiny_model(
+        encoder=tiny_encoder((None, None, 3)),
+        augmentation=[RandomResizedCrop(n, n) for n in (8, 4)],
+        compiling=EAGER,
+    )
+    with pytest.raises(ValueError, match=message):
+        fit(model, crops)
+
+
+def generated(first, second, *shapes):
+    spec = {
+        f"view_{k}": tf.TensorSpec(shape, tf.uint8)
+        for k, shape in enumerate(shapes, 1)
+    }
+    return tf.data.Dataset.from_generator(
+        lambda: iter([{"view_1": first, "view_2": second}]),
+        output_signature=spec,
+    )
+
+
+KNOWN, UNKNOWN = (None, 8, 8, 3), (None, None, None, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        # Batch norm would see the one view and then the other.
+        ((IMAGES, IMAGES[::-1], KNOWN, UNKNOWN), "tf.ensure_shape"),
+        ((IMAGES, IMAGES[:, ::2], UNKNOWN, UNKNOWN), "tf.ensure_shape"),
+        ((IMAGES, IMAGES[:8], KNOWN, KNOWN), "of the same images"),
+        (
+            (IMAGES, IMAGES[:8, ::2, ::2], KNOWN, (None, 4, 4, 3)),
+            "of the same images",
+        ),
+    ],
+)
+def test_views_of_which_little_is_known(data, message):
+    model = tiny_model(encoder=tiny_encoder((None, None, 3)), augmentation=None)
+    expected = (ValueError, tf.errors.InvalidArgumentError)
+    with pytest.raises(expected, match=message):
+        fit(model, generated(*data), epochs=1)
+
+
+def test_views_of_one_size_that_is_not_known():
+    logs = []
+    for shapes in ((KNOWN, KNOWN), (UNKNOWN, UNKNOWN)):
+        model = tiny_model(
+            encoder=tiny_encoder((None, None, 3)), augmentation=None
+        )
+        data = generated(IMAGES, VIEWS["view_2"], *shapes)
+        logs.append(fit(model, data, epochs=1))
+    # float32
+    assert logs[0] == {
+        k: pytest.approx(v, rel=1e-5) for k, v in logs[1].items()
+    }
 
 
 def test_views_that_are_not_counted_from_1():
