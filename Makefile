@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 RUN_DIR ?= runs/digits
 # Plain `torch` brings gigabytes of CUDA on Linux; TORCH may name another one.
 TORCH ?= torch
-# What other versions can break.
-OLDEST ?= $(addprefix tests/,augmentation data encoders export losses \
-	model optimizers test_batch_norm.py test_keras_private.py test_metrics.py \
-	test_projection_head.py)
+# What other versions can break: of `data`, what is TensorFlow's or TFDS's.
+OLDEST ?= $(addprefix tests/,augmentation encoders export losses model \
+	optimizers test_batch_norm.py test_keras_private.py test_metrics.py \
+	test_projection_head.py $(addprefix data/,test_augment.py \
+	test_crops_while_decoding.py test_decoding.py test_tfds.py))
 HERE := $(subst /,-,$(CURDIR))
 
 # Twice the speed on processors without AVX-512, where TensorFlow leaves

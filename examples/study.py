@@ -39,6 +39,22 @@ CHOICES = {
     "temperature": (0.1, 0.5),
 }
 OWN_STEPS = 1000  # of own_data: of few images, 20 epochs teach nothing
+NEED_COLOURS = ("augmentation_pairs", "invariance")
+FEWEST_STEPS = 300  # that say something
+# What a page calls what was measured.
+METRICS = {
+    "linear": "of a linear classifier on the representation h",
+    "linear_z": "of one on the projection z",
+    "supervised": "of supervised training",
+    "told_by_h": "of a perceptron on h that tells what was done to an image",
+    "told_by_z": "of one on z",
+    "knn": "of nearest neighbours",
+    "contrastive_accuracy": "of telling the other view of an image in training",
+    **{
+        f"tuned_{name}": f"fine-tuned on {name} of the labels"
+        for name in studies.FRACTIONS
+    },
+}
 VERSION = 2  # of what a trial does; another one makes all trials again
 
 
@@ -88,13 +104,16 @@ def parse_arguments(arguments=None):
             metavar="N",
             help=help_,
         )
-    for name in ("batch_size", "depth"):
+    for name, also in (
+        ("batch_size", "; for own_data at most a quarter of the images"),
+        ("depth", ""),
+    ):
         parser.add_argument(
             f"--{name}",
             type=command_line.positive,
             default=studies.DEFAULTS[name],
             metavar="N",
-            help="of the trials that do not study it",
+            help=f"of the trials that do not study it{also}",
         )
     parser.add_argument(
         "--epochs",
@@ -196,9 +215,9 @@ class Trials:
         try:
             with open(path, encoding="utf-8") as file:
                 results = json.load(file)["results"]
-            if set(results) & set(trial.ACCURACIES):
+            if trial.measures(config) <= set(results):
                 return results
-            raise ValueError("There are no results in it.")
+            raise ValueError("Results are missing in it.")
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError):
@@ -207,8 +226,7 @@ class Trials:
         shown = ", ".join(
             f"{key} {results[key]:.3f}"
             for key in results
-            if key in ("linear", "knn", "supervised", *trial.TOLD_BY)
-            or key.startswith("tuned_")
+            if key in trial.measures(config) - {"linear_z", "knn_training"}
         )
         print(f"{name}, seed {seed}: {shown} ({results['seconds']:.0f} s)")
         with write_aside(path) as partial, open(partial, "w") as file:
@@ -222,25 +240,36 @@ def run_study(study, trials):
     Returns:
         Dictionary from (row, column) to a list of fractions, one a seed.
     """
-    table = {}
+    # Several cells may measure one trial.
+    made = {}
+    total = len({as_key(cell.changes) for cell in study.cells})
     print(
-        f"{len(study.cells) * trials.seeds} trials, each of which is made once "
-        f"and kept in {trials.folder}.",
+        f"{total * trials.seeds} trials, each of which is made once and kept "
+        f"in {trials.folder}.",
         flush=True,
     )
     started = time.monotonic()
-    for done, cell in enumerate(study.cells):
-        results = trials.results(cell.changes, f"{cell.row}, {cell.column}")
+    table = {}
+    for cell in study.cells:
+        key = as_key(cell.changes)
+        if key not in made:
+            name = f"{cell.row}, {cell.column}"
+            made[key] = trials.results(cell.changes, name)
+            seconds = time.monotonic() - started
+            left = seconds / len(made) * (total - len(made))
+            print(
+                f"{len(made)} of {total}; about {left / 60:.0f} minutes are "
+                "left.",
+                flush=True,
+            )
         metric = cell.metric or study.metric
-        table[cell.row, cell.column] = [each[metric] for each in results]
-        seconds = time.monotonic() - started
-        left = seconds / (done + 1) * (len(study.cells) - done - 1)
-        print(
-            f"{done + 1} of {len(study.cells)}; about {left / 60:.0f} minutes "
-            "are left.",
-            flush=True,
-        )
+        table[cell.row, cell.column] = [each[metric] for each in made[key]]
     return table
+
+
+def as_key(changes):
+    """A string for equal changes."""
+    return json.dumps(changes, sort_keys=True)
 
 
 def mean(values):
@@ -284,22 +313,29 @@ def markdown_table(study, cells):
     return lines
 
 
-def write_page(folder, name, study, table, trials):
-    """Writes study.md and study.csv."""
+def write_page(folder, name, study, table, trials, result=()):
+    """Writes study.md, which ends in the lines `result`, and study.csv."""
     images, defaults, seeds = trials.images, trials.defaults, trials.seeds
     metrics = in_order(cell.metric or study.metric for cell in study.cells)
+    measured = ", ".join(METRICS[each] for each in metrics or [study.metric])
     lines = [
         f"# {study.title}",
         "",
         study.question,
         "",
-        f"Accuracy in percent ({', '.join(metrics) or study.metric}) on "
-        f"{images.num_test:,} held-out images, after training on "
-        f"{images.num_train:,}. ResNet-{defaults['depth']} of width "
-        f"{defaults['width']:g}, {defaults['epochs']} epochs in batches of "
-        f"{defaults['batch_size']} where the study does not say otherwise; "
-        f"{seeds} seed(s), of which mean and deviation. A trial that diverged "
-        "counts as a guess.",
+        f"Accuracy in percent, {measured}; on {images.num_test:,} held-out "
+        "images where nothing else is said, after training on "
+        f"{images.num_train:,}, of {images.num_classes} classes: a guess is "
+        f"right in {100 / images.num_classes:.3g} %. "
+        f"ResNet-{defaults['depth']} of width {defaults['width']:g}; "
+        f"{defaults['epochs']} times all images in batches of "
+        f"{defaults['batch_size']}, where the study does not say otherwise. "
+        + (
+            f"Mean and deviation of {seeds} seeds. "
+            if seeds > 1
+            else "One seed: small differences mean nothing. "
+        )
+        + "A trial that diverged counts as a guess.",
         "",
         *markdown_table(study, {k: as_text(v) for k, v in table.items()}),
         "",
@@ -315,6 +351,7 @@ def write_page(folder, name, study, table, trials):
         lines += [*markdown_table(study, texts), ""]
     for text, holds in judged(study, table):
         lines.append(f"- {text} **{'So here' if holds else 'Not here'}.**")
+    lines += ["", *result]
     with open(os.path.join(folder, "study.md"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines).rstrip() + "\n")
     with open(
@@ -378,8 +415,6 @@ def draw(path, study, table):
         ]
         axis.barh(names, list(means.values()))
         axis.invert_yaxis()
-        least = min(means.values())
-        axis.set_xlim(max(0, least - 5), None)
         axis.set_xlabel("accuracy in %")
     axis.set_title(study.title)
     figure.savefig(path, dpi=120)
@@ -435,7 +470,7 @@ def own_study():
     )
 
 
-def advice(chosen, options, image_size):
+def advice(chosen, options, trials):
     """The command that pretrains with what was chosen."""
     if options.image_folder:
         where = f"--image_folder={shlex.quote(options.image_folder)}"
@@ -444,8 +479,9 @@ def advice(chosen, options, image_size):
         if options.data_dir:
             where += f" --data_dir={shlex.quote(options.data_dir)}"
     # All that was tried, since the recipe's values may be others.
-    values = {"image_size": image_size}
-    values.update({key: studies.DEFAULTS[key] for key in CHOICES}, **chosen)
+    values = {"image_size": trials.images.train.shape[1]}
+    values.update({key: trials.defaults[key] for key in CHOICES}, **chosen)
+    values["batch_size"] = trials.defaults["batch_size"]
     flags = "".join(f" --{key}={value:g}" for key, value in values.items())
     # Of as many steps as the trials, which had at least so many.
     return (
@@ -485,6 +521,22 @@ def main(arguments=None):
         os.makedirs(folder, exist_ok=True)
         os.makedirs(trials_folder, exist_ok=True)
         trials = Trials(trials_folder, defaults, images, options.seeds)
+        if options.study in NEED_COLOURS and images.train.shape[-1] != 3:
+            raise command_line.UsageError(
+                f"--study={options.study} takes colours away, and needs images "
+                "of three channels. Received images of "
+                f"{images.train.shape[-1]}."
+            )
+        steps = defaults["epochs"] * (
+            len(images.train) // defaults["batch_size"]
+        )
+        if steps < FEWEST_STEPS:
+            print(
+                f"A trial has {steps:,} steps, and fewer than {FEWEST_STEPS} "
+                "teach next to nothing: more --epochs or more images are "
+                "needed for differences that mean something.",
+                flush=True,
+            )
         try:
             if options.study == OWN_DATA:
                 table, chosen = own_data(trials)
@@ -497,7 +549,15 @@ def main(arguments=None):
                 "\nStopped. The same command makes the trials that are missing."
             )
             sys.exit(130)
-        write_page(folder, options.study, study, table, trials)
+        result = []
+        if options.study == OWN_DATA:
+            result = [
+                "What decided is the accuracy on the training images, each by "
+                "its neighbours among the others. For these images:",
+                "",
+                f"    {advice(chosen, options, trials)}",
+            ]
+        write_page(folder, options.study, study, table, trials, result)
         draw(os.path.join(folder, "study.png"), study, table)
         print()
         print(
@@ -507,9 +567,8 @@ def main(arguments=None):
         )
         for text, holds in judged(study, table):
             print(f"{text} {'So here.' if holds else 'Not here.'}")
-        if options.study == OWN_DATA:
-            size = images.train.shape[1]
-            print(f"\nFor these images:\n    {advice(chosen, options, size)}")
+        if result:
+            print("\n" + "\n".join(result))
         print(f"\nThe page is {os.path.join(folder, 'study.md')}")
 
 

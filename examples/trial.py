@@ -11,17 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 import simclr_keras
 from simclr_keras import augmentation, evaluation, losses
-from simclr_keras.evaluation.features import NotFiniteError
+from simclr_keras.evaluation.checks import NotFiniteError
 
 NEIGHBOURS = 20  # the sets are small
-ACCURACIES = (
-    "linear",
-    "linear_z",
-    "knn",
-    "knn_training",
-    "supervised",
-    *(f"tuned_{name}" for name in studies.FRACTIONS),
-)
+CONTRASTIVE = "contrastive_accuracy"
 TOLD_BY = ("told_by_h", "told_by_z")
 
 
@@ -47,12 +40,26 @@ def run(config, images, seed):
         results = train(config, images, seed)
     except (NotFiniteError, FloatingPointError):
         # What has diverged knows no class from another.
-        results = dict.fromkeys(ACCURACIES, 1 / images.num_classes)
+        results = dict.fromkeys(measures(config), 1 / images.num_classes)
         if config["told"] is not None:
             results.update(dict.fromkeys(TOLD_BY, guess(config["told"])))
+        if CONTRASTIVE in results:
+            results[CONTRASTIVE] = 1 / config["batch_size"]
         results["diverged"] = True
     results["seconds"] = round(time.monotonic() - started, 1)
     return results
+
+
+def measures(config):
+    """The accuracies that `run` gives for a configuration, a set of keys."""
+    if config["method"] == "supervised":
+        return {"supervised"}
+    keys = {"linear", "linear_z", "knn", "knn_training", CONTRASTIVE}
+    if config["told"] is not None:
+        keys.update(TOLD_BY)
+    if config["fine_tune"]:
+        keys.update(f"tuned_{name}" for name in studies.FRACTIONS)
+    return keys
 
 
 class Images:
@@ -75,6 +82,11 @@ class Images:
         self.test, self.test_labels = _some_of(data.test, num_test)
         self.value_range = data.value_range
         self.num_classes = data.num_classes
+        if self.num_classes < 2:
+            raise ValueError(
+                "A study compares accuracies: it needs images of two classes "
+                "or more. Received: images of one."
+            )
         self.num_train, self.num_test = len(self.train), len(self.test)
 
     def fingerprint(self):
@@ -263,7 +275,14 @@ def _contrastive(config, images, seed):
     if config["fine_tune"]:
         for fraction in studies.FRACTIONS:
             results[f"tuned_{fraction}"] = _train_on_labels(
-                model, config, images, seed, fraction
+                model,
+                config,
+                images,
+                seed,
+                fraction,
+                augmentation=make_views(
+                    {**config, "views": ["crop"]}, images, seed
+                ),
             )
     return results
 
@@ -289,7 +308,8 @@ def _measure(model, images, history):
             h[0], images.labels, h[1], images.test_labels, k=k
         ),
         "knn_training": evaluation.knn_accuracy(h[0], images.labels, k=k),
-        "contrastive_accuracy": history["contrastive_accuracy"][-1],
+        CONTRASTIVE: history[CONTRASTIVE][-1],
+        "contrastive_entropy": history["contrastive_entropy"][-1],
         "loss": history["loss"][-1],
     }
 
@@ -309,36 +329,42 @@ def _supervised(config, images, seed):
 
 
 def _train_on_labels(
-    model, config, images, seed, fraction, make_optimizer=None, **kwargs
+    model, config, images, seed, fraction, augmentation, make_optimizer=None
 ):
     """Accuracy after about as many steps as the pretraining has.
 
-    Fine-tuned as in the paper, unless another optimizer is made.
+    By the paper's optimizer for fine-tuning, unless another one is made.
     """
     train, labels = images.train, images.labels
     share = studies.FRACTIONS[fraction]
     if share < 1:
         per_class = max(1, round(share * len(train) / images.num_classes))
+        per_class = min(
+            per_class, np.unique(labels, return_counts=True)[1].min()
+        )
         index = evaluation.class_balanced_subset(labels, per_class, seed)
         train, labels = train[index], labels[index]
     batch_size = min(config["batch_size"], len(train))
     steps = config["epochs"] * (images.num_train // config["batch_size"])
     steps_per_epoch = -(-len(train) // batch_size)
     epochs = max(1, round(steps / steps_per_epoch))
-    if make_optimizer is not None:
-        kwargs["optimizer"] = make_optimizer(
-            config, epochs * steps_per_epoch, batch_size
-        )
-    return evaluation.fine_tune(
-        model,
-        (train, labels),
-        (images.test, images.test_labels),
-        epochs=epochs,
-        batch_size=batch_size,
-        value_range=images.value_range,
-        seed=seed,
-        **kwargs,
-    ).accuracy
+    optimizer = make_optimizer and make_optimizer(
+        config, epochs * steps_per_epoch, batch_size
+    )
+    try:
+        return evaluation.fine_tune(
+            model,
+            (train, labels),
+            (images.test, images.test_labels),
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            augmentation=augmentation,
+            value_range=images.value_range,
+            seed=seed,
+        ).accuracy
+    except NotFiniteError:
+        return 1 / images.num_classes
 
 
 def guess(told):
@@ -378,8 +404,9 @@ def transformed(images, value_range, told, seed):
 def _told_by(model, output, told, images, seed):
     """Accuracy of a perceptron that is to tell what was done to an image."""
     features, classes = [], []
-    for part in (images.train, images.test):
-        part, which = transformed(part, images.value_range, told, seed)
+    # Of equal draws, the place of a test image would tell what it is.
+    for draw, part in enumerate((images.train, images.test), 2 * seed):
+        part, which = transformed(part, images.value_range, told, draw)
         features.append(evaluation.extract_features(model, part, output=output))
         classes.append(which)
     scaler = StandardScaler().fit(features[0])
@@ -387,6 +414,7 @@ def _told_by(model, output, told, images, seed):
         (features[0].shape[1],),
         # It holds out a tenth, which must have some of each class.
         early_stopping=bool(np.bincount(classes[0]).min() >= 100),
+        max_iter=2000,
         random_state=seed,
     ).fit(scaler.transform(features[0]), classes[0])
     return perceptron.score(scaler.transform(features[1]), classes[1])

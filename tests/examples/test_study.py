@@ -4,6 +4,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def fake_trials(monkeypatch):
         asked.append((config, seed))
         value = (len(asked) % 37) / 37
         return {
-            **dict.fromkeys((*trial.ACCURACIES, *trial.TOLD_BY), value),
+            **dict.fromkeys(trial.measures(config), value),
             "seconds": 0.0,
         }
 
@@ -163,7 +164,11 @@ def test_own_data_chooses_by_the_training_images(
     # What was not chosen as well: the recipe's temperature is another.
     assert "--min_area=0.4 --strength=1 --temperature=0.2" in command
     assert "--image_size=8" in command
-    assert "kNN, held out" in (tmp_path / "own_data" / "study.md").read_text()
+    # A quarter of the training images.
+    assert "--batch_size=9" in command
+    page = (tmp_path / "own_data" / "study.md").read_text()
+    assert "kNN, held out" in page
+    assert command in page
 
 
 def every_value():
@@ -172,8 +177,10 @@ def every_value():
     for each in studies.STUDIES.values():
         for cell in each.cells:
             for key, value in cell.changes.items():
-                if isinstance(value, (str, bool)) or key == "view_size":
+                if key in ("loss", "head", "method", "optimizer"):
                     some[key, value] = {key: value}
+    # Table 3 and Table 7 in one.
+    some["besides"] = {"told": "rotation", "fine_tune": True, "view_size": 0.5}
     some["few labels"] = {"method": "supervised", "label_fraction": "10 %"}
     some["views"] = {"views": [*studies.TRANSFORMATIONS], "one_branch": True}
     some["both"] = {"views": ["color", "blur"]}
@@ -183,20 +190,11 @@ def every_value():
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", every_value(), ids=str)
 def test_trials(changes, images):
-    results = trial.run(
-        {**studies.DEFAULTS, **SMALLEST, **changes}, images, seed=0
-    )
-    measured = {*trial.ACCURACIES, *trial.TOLD_BY} & set(results)
-    expected = (
-        {"supervised"}
-        if changes.get("method") == "supervised"
-        else {"linear", "linear_z", "knn", "knn_training"}
-    )
-    if "told" in changes:
-        expected |= {"told_by_h", "told_by_z"}
-    if "fine_tune" in changes:
-        expected |= {"tuned_1 %", "tuned_10 %", "tuned_all"}
-    assert measured == expected
+    config = {**studies.DEFAULTS, **SMALLEST, **changes}
+    results = trial.run(config, images, seed=0)
+    measured = set(results) & set(study.METRICS)
+    assert measured == trial.measures(config) & set(study.METRICS)
+    assert trial.measures(config) <= set(results)
     assert all(0 <= results[name] <= 1 for name in measured)
     assert "diverged" not in results
 
@@ -231,18 +229,85 @@ def test_a_trial_follows_from_its_seed(images):
 
 
 @pytest.mark.slow
-def test_a_trial_that_diverges_is_a_guess(images):
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"loss": "unnormalized", "head": "linear", "told": "rotation"},
+            {"linear": 0.5, "told_by_h": 0.25, "contrastive_accuracy": 1 / 8},
+        ),
+        ({"method": "supervised", "views": ["crop"]}, {"supervised": 0.5}),
+    ],
+)
+def test_a_trial_that_diverges_is_a_guess(images, changes, expected):
     config = {
         **studies.DEFAULTS,
         **SMALLEST,
         "epochs": 4,
         "learning_rate": 1e30,
-        "loss": "unnormalized",
-        "head": "linear",
+        **changes,
     }
     results = trial.run(config, images, seed=0)
-    assert results["diverged"]
-    assert results["linear"] == 0.5
+    for key, value in expected.items():
+        assert results[key] == value
+
+
+def test_labels_of_unequal_classes(monkeypatch):
+    images = types.SimpleNamespace(
+        train=np.zeros((100, 4, 4, 3), "uint8"),
+        labels=np.repeat([0, 1], [95, 5]),
+        test=None,
+        test_labels=None,
+        num_train=100,
+        num_classes=2,
+        value_range=(0, 255),
+    )
+    given = {}
+
+    def fine_tune(model, train, test, **kwargs):
+        given.update(kwargs, labels=train[1])
+        return types.SimpleNamespace(accuracy=0.75)
+
+    monkeypatch.setattr(trial.evaluation, "fine_tune", fine_tune)
+    config = {**studies.DEFAULTS, "epochs": 2, "batch_size": 10}
+    for fraction, per_class in (("1 %", 1), ("10 %", 5)):
+        assert (
+            trial._train_on_labels(
+                None, config, images, 0, fraction, augmentation=None
+            )
+            == 0.75
+        )
+        assert np.bincount(given["labels"]).tolist() == [per_class] * 2
+        steps = -(-2 * per_class // given["batch_size"]) * given["epochs"]
+        assert steps == 20  # The pretraining's.
+
+
+def test_what_was_done_to_test_images_is_drawn_anew(monkeypatch, images):
+    draws = []
+    transformed = trial.transformed
+
+    def recorded(part, value_range, told, seed):
+        draws.append(seed)
+        return transformed(part, value_range, told, seed)
+
+    monkeypatch.setattr(trial, "transformed", recorded)
+    monkeypatch.setattr(
+        trial.evaluation,
+        "extract_features",
+        lambda model, part, output: part.reshape(len(part), -1),
+    )
+    for seed in range(2):
+        found = trial._told_by(None, "projection", "rotation", images, seed)
+        assert 0 <= found <= 1
+    assert len(set(draws)) == 4
+
+
+def test_studies_of_colours_refuse_gray_images(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        study.main(
+            ["--study=invariance", "--dataset=digits", f"--output={tmp_path}"]
+        )
+    assert "needs images of three channels" in capsys.readouterr().err
 
 
 def test_without_labels(tmp_path):
