@@ -150,12 +150,12 @@ def check_exists(flag, value, is_folder):
         )
 
 
-def add_output(parser, text, is_folder=True):
+def add_output(parser, text, is_folder=True, required=True):
     """Adds --output and --overwrite."""
     parser.add_argument(
         "--output",
         type=path,
-        required=True,
+        required=required,
         metavar="FOLDER" if is_folder else "FILE",
         help=text,
     )

@@ -87,16 +87,10 @@ def make_parser():
         help="learning rate of fine_tune, for 256 images",
     )
     parser.add_argument("--seed", type=int, default=0, help="of all draws")
-    parser.add_argument(
-        "--output",
-        type=command_line.path,
-        metavar="FOLDER",
-        help="where to write. Default: evaluation, in the folder of a run",
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace what an earlier call has written there",
+    command_line.add_output(
+        parser,
+        "where to write. Default: evaluation, in the folder of a run",
+        required=False,
     )
     return parser
 
