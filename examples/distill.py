@@ -180,6 +180,8 @@ def main(arguments=None):
                 "teacher": teacher.encoder.count_params(),
                 "student": student.count_params(),
             }
+            import report
+
             command_line.write_results(
                 folder,
                 {
@@ -189,6 +191,7 @@ def main(arguments=None):
                     "num_train_images": len(data.train[1]),
                     "num_test_images": len(data.test[1]),
                     "arguments": vars(options),
+                    **report.describe_environment(),
                 },
             )
     print(f"Accuracy on {len(data.test[1]):,} held-out images:")

@@ -210,7 +210,9 @@ def load_encoder(options):
     if None in size:
         raise UsageError(
             "--image_size must be given, since this encoder takes images of "
-            f"any size: {name}"
+            "any size: the one at which its run evaluates, 32 for "
+            "--recipe=cifar10. The run folder, and model.keras in it, know "
+            f"theirs. Received: {name}"
         )
     channels = channels or config.get("channels") or 3
     # A classifier file has no configuration of a run beside it.

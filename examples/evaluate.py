@@ -223,7 +223,8 @@ def measure_fine_tuned(encoder, data, options):
                 value_range=data.value_range,
                 seed=options.seed,
             )
-            yield f"{fraction:.0%} of the labels, {name}", tuned.accuracy
+            share = f"{100 * fraction:.3g}% of the labels ({len(index):,})"
+            yield f"{share}, {name}", tuned.accuracy
 
 
 def draw(data, test_features, predicted, folder):

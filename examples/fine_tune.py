@@ -194,12 +194,16 @@ def main(arguments=None):
                 accuracy["from scratch"] = tune(
                     fresh, encoder, data, index, options
                 ).accuracy
+            import report
+
             results = {
                 "data": data.name,
                 "accuracy": accuracy,
                 "num_train_images": len(index),
+                "epochs": len(trained.history["loss"]),
                 "num_test_images": len(data.test[1]),
                 "arguments": vars(options),
+                **report.describe_environment(),
                 # Files of a folder, otherwise places in the training set.
                 "train_images": index.tolist()
                 if data.paths is None

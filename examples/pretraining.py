@@ -23,7 +23,11 @@ FLAGS = flags.FLAGS
 def load_data(config):
     """Images to train on, and held-out ones."""
     size = config["source_size"]
-    used_size = max(config["image_size"], config["evaluation_size"] or 0)
+    # Larger than the views, so that crops have detail: as large as what is
+    # evaluated, if that is given; otherwise seven eighths of a side are.
+    folder_size = config["evaluation_size"] or round(
+        config["image_size"] * 8 / 7
+    )
     # What is cropped while it is decoded is decoded in every epoch.
     in_memory = False if crops_while_decoding(config) else None
     if config["cache_dir"] and in_memory is False:
@@ -42,8 +46,7 @@ def load_data(config):
         holds_out = has_classes and not test_path
         return simclr_keras.data.load_image_folder(
             path,
-            # Larger than what is used, so that crops have detail.
-            size or round(used_size * 8 / 7),
+            size or folder_size,
             test_path=test_path,
             test_fraction=config["test_fraction"] if holds_out else 0.0,
             seed=0,

@@ -30,7 +30,8 @@ KEYS = {
     "source_size": (
         int,
         "side to which images are cropped and resized as they are read; larger "
-        "than the views, so that crops have detail",
+        "than the views, so that crops have detail. None is evaluation_size "
+        "or 8/7 of image_size for a folder, and otherwise their own",
     ),
     "crop_while_decoding": (
         bool,

@@ -98,7 +98,9 @@ class KNNEvaluation(LabelledEvaluation):
     `EarlyStopping("knn_accuracy", mode="max")` and `ModelCheckpoint` find it.
     Put it before those that read it. It is looked at in the first epoch, every
     `every` epochs from there, and in the last; between looks the logs hold the
-    last accuracy. It is NaN where representations are.
+    last accuracy, so that the `patience` of `EarlyStopping`, which counts
+    epochs, wants to be several times `every`. It is NaN where representations
+    are.
 
     Args:
         train: Pair of images (N, H, W, C), in the model's `value_range`, and

@@ -55,8 +55,8 @@ def test_a_run_is_evaluated_by_every_protocol(tmp_path):
         "knn",
         "linear",
         "linear",
-        "10% of the labels",
-        "10% of the labels",
+        "10% of the labels (130)",
+        "10% of the labels (130)",
     ]
     # The run's own report has the same neighbours and features.
     report = json.loads((folder / "results.json").read_text())["accuracy"]
