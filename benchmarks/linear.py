@@ -10,7 +10,6 @@ the peak of the resident set above what it was before the features were made.
 
 import json
 import os
-import resource
 import statistics
 import sys
 import time
@@ -56,10 +55,6 @@ def features_and_labels():
     return features[:n], labels[:n], features[n:], labels[n:]
 
 
-def peak_bytes():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def measure(solver):
     """A search over l2: seconds, bytes, and what was found."""
     l2_values = np.logspace(-6, 5, FLAGS.num_l2).tolist()
@@ -69,7 +64,7 @@ def measure(solver):
     evaluation.linear_evaluation(
         *halves, *halves, l2_values=l2_values, solver=solver
     )
-    before = peak_bytes()
+    before = report.peak_bytes()
     data = features_and_labels()
     start = time.perf_counter()
     result = evaluation.linear_evaluation(
@@ -78,7 +73,7 @@ def measure(solver):
     seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
-        "memory_to_features": (peak_bytes() - before)
+        "memory_to_features": (report.peak_bytes() - before)
         / (data[0].nbytes + data[2].nbytes),
         "accuracy": result.accuracy,
         "l2": result.l2,

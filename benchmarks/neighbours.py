@@ -11,7 +11,6 @@ resident set above what it was once the features were there.
 
 import json
 import os
-import resource
 import statistics
 import sys
 import time
@@ -36,8 +35,7 @@ flags.DEFINE_string("child", None, "Measure this library, in this process.")
 
 
 def by_this_library(bank, queries, k):
-    found = evaluation.nearest_neighbours(bank, queries, k)
-    return found.similarity, found.index
+    return evaluation.nearest_neighbours(bank, queries, k).index
 
 
 def by_faiss(bank, queries, k):
@@ -50,26 +48,22 @@ def by_faiss(bank, queries, k):
         index.add(rows)
     queries = queries.copy()
     faiss.normalize_L2(queries)
-    return index.search(queries, k)
+    return index.search(queries, k)[1]
 
 
 def by_scikit_learn(bank, queries, k):
     from sklearn.neighbors import NearestNeighbors
 
     search = NearestNeighbors(metric="cosine", algorithm="brute").fit(bank)
-    distance, index = search.kneighbors(queries, k)
-    return 1 - distance, index
+    return search.kneighbors(queries, k, return_distance=False)
 
 
+# Each gives the indices (M, k) of the neighbours.
 LIBRARIES = {
     "here": by_this_library,
     "faiss": by_faiss,
     "scikit-learn": by_scikit_learn,
 }
-
-
-def peak_bytes():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def measure(library):
@@ -82,11 +76,11 @@ def measure(library):
     )
     features = bank.nbytes + queries.nbytes
     search(bank[:1000], queries[:10], 5)  # Import, and start, what is needed.
-    before = peak_bytes()
+    before = report.peak_bytes()
     start = time.perf_counter()
-    _, index = search(bank, queries, FLAGS.k)
+    index = search(bank, queries, FLAGS.k)
     seconds = time.perf_counter() - start
-    memory = peak_bytes() - before
+    memory = report.peak_bytes() - before
     few, bank = queries[:20].astype("float64"), bank.astype("float64")
     lengths = [np.linalg.norm(rows, axis=1) for rows in (few, bank)]
     cosine = few @ bank.T / np.outer(*lengths)

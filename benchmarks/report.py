@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 
@@ -47,6 +48,12 @@ def processor():
         return lines[0].split(":")[1].strip()
     except (OSError, IndexError):
         return platform.processor()
+
+
+def peak_bytes():
+    """The most memory that this process has held, its resident set."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def of_child(script, *arguments):
