@@ -25,9 +25,9 @@ def load_data(config):
     size = config["source_size"]
     # Larger than the views, so that crops have detail: as large as what is
     # evaluated, if that is given; otherwise seven eighths of a side are.
-    folder_size = config["evaluation_size"] or round(
-        config["image_size"] * 8 / 7
-    )
+    folder_size = round(config["image_size"] * 8 / 7)
+    if config["evaluation_size"]:
+        folder_size = max(config["image_size"], config["evaluation_size"])
     # What is cropped while it is decoded is decoded in every epoch.
     in_memory = False if crops_while_decoding(config) else None
     if config["cache_dir"] and in_memory is False:

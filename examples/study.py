@@ -30,6 +30,7 @@ import time
 import command_line
 import loading
 import studies
+from recipes import FEWEST_STEPS
 
 OWN_DATA = "own_data"
 # What own_data tries in place of the defaults, one at a time.
@@ -40,7 +41,6 @@ CHOICES = {
 }
 OWN_STEPS = 1000  # of own_data: of few images, 20 epochs teach nothing
 NEED_COLOURS = ("augmentation_pairs", "invariance")
-FEWEST_STEPS = 300  # that say something
 # What a page calls what was measured.
 METRICS = {
     "linear": "of a linear classifier on the representation h",

@@ -1,5 +1,7 @@
+import pretraining
 import pytest
 import recipes
+from PIL import Image
 
 
 def test_a_flag_takes_the_place_of_the_recipes_value():
@@ -51,3 +53,23 @@ def test_few_of_few_images_vote(num_images, k):
 def test_steps_are_rounded_up_to_epochs():
     assert recipes.count_epochs({"steps": None, "epochs": 7}, 10) == 7
     assert recipes.count_epochs({"steps": 41, "epochs": 7}, 10) == 5
+
+
+@pytest.mark.parametrize(
+    ("image_size", "evaluation_size", "expected"),
+    [(20, 32, 32), (24, 16, 24), (14, None, 16)],
+)
+def test_a_folder_is_read_at_the_size_that_is_evaluated(
+    tmp_path, image_size, evaluation_size, expected
+):
+    for k in range(4):
+        Image.new("RGB", (40, 40), (k, 0, 0)).save(tmp_path / f"{k}.png")
+    values = {
+        "image_folder": str(tmp_path),
+        "labels": False,
+        "image_size": image_size,
+        "evaluation_size": evaluation_size,
+    }
+    config = recipes.resolve("cifar10", values)
+    data = pretraining.load_data(config)
+    assert data.image_shape == (expected, expected, 3)
