@@ -67,7 +67,8 @@ def test_datasets_run_stateful_functions_side_by_side():
         return before
 
     seen = tf.data.Dataset.range(200).map(slowly, num_parallel_calls=4)
-    if len(os.sched_getaffinity(0)) > 1:
+    cores = getattr(os, "sched_getaffinity", lambda _: range(2))(0)
+    if len(cores) > 1:
         assert len({int(x) for x in seen}) < 200
 
 
