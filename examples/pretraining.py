@@ -36,6 +36,12 @@ def load_data(config):
             "--crop_while_decoding cuts views out of whole ones. Received "
             "both: pass --nocrop_while_decoding, or leave out --cache_dir."
         )
+    if crops_while_decoding(config) and config["probe_on"] == "images":
+        raise ValueError(
+            "--probe_on=images needs whole images, and --crop_while_decoding "
+            "reads crops alone. Received both: pass --nocrop_while_decoding, "
+            "or leave out --probe_on."
+        )
     if config["image_folder"]:
         path, test_path = config["image_folder"], config["test_folder"]
         # Without classes there is no accuracy to hold images out for.
@@ -119,6 +125,7 @@ def build_model(config, data, epochs):
             seed=config["seed"],
         ),
         num_classes=data.num_classes if uses_probe(config, data) else None,
+        probe_on=config["probe_on"],
     )
     model.compile(
         optimizer=build_optimizer(config, data, epochs),

@@ -85,6 +85,11 @@ KEYS = {
     "steps": (int, "steps, in place of epochs; rounded up to whole epochs"),
     "warmup_epochs": (float, "epochs in which the learning rate rises"),
     "probe": (bool, "train a linear probe as well, where there are labels"),
+    "probe_on": (
+        str,
+        '"views" to train it on views, or "images" on the images themselves, '
+        "which takes longer and says more",
+    ),
     "mixed_precision": (str, "float32, mixed_bfloat16 or mixed_float16"),
     "seed": (int, "seed of initial weights, views and order"),
     "checkpoint_minutes": (
@@ -130,7 +135,11 @@ FREE_TO_CHANGE = (
 FEWEST_STEPS = 300
 PATHS = ("data_dir", "image_folder", "test_folder", "cache_dir")
 # What runs did before they could choose.
-OLDER_RUNS = {"crop_while_decoding": False, "evaluation_size": None}
+OLDER_RUNS = {
+    "crop_while_decoding": False,
+    "evaluation_size": None,
+    "probe_on": "views",
+}
 
 # The paper's ResNet-50 on ImageNet (Sections 2.2 and 3), for a TPU or several
 # GPUs. After these 100 epochs the paper reports 64.6 % linear accuracy.
@@ -177,6 +186,7 @@ IMAGENET = {
     "steps": None,
     "warmup_epochs": 10.0,
     "probe": True,
+    "probe_on": "views",
     "mixed_precision": "mixed_bfloat16",
     "seed": 0,
     "checkpoint_minutes": 10.0,
@@ -301,6 +311,7 @@ _FLAGS = {
     "`test_path`": "--test_folder",
     'on_error="skip"': "--skip_unreadable",
     "labels=None": "--nolabels",
+    "`probe_on`": "--probe_on",
 }
 
 

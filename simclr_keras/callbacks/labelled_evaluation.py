@@ -177,7 +177,7 @@ class LinearEvaluation(LabelledEvaluation):
     regularisation is chosen on a part of `train`. It takes seconds to minutes a
     look, so by default it looks at every tenth epoch. The probe that
     `SimCLRModel(num_classes=...)` trains beside the encoder costs next to
-    nothing, and sees augmented images.
+    nothing, and sees views unless `probe_on` says otherwise.
 
     Args:
         train: As in `KNNEvaluation`.

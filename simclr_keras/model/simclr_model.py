@@ -55,6 +55,12 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         num_classes: Number of classes of a linear probe, trained on the
             representations beside the encoder, without a gradient into it; the
             batches must be labelled. None is no probe. Defaults to None.
+        probe_on: What the probe is trained on. `"views"`: the representations
+            that the step has of the views, at no cost, as in the paper.
+            `"images"`: those of the images themselves, as `call` gives them in
+            inference mode, for another forward pass a step; the probe then
+            tells what `linear_evaluation` would, also of an encoder that does
+            not know views as well as images. Defaults to `"views"`.
         value_range: Pair (low, high): the range of the images. None is that of
             the augmentation, or (0, 255) if it does not say. Defaults to None.
         **kwargs: Of `keras.Model`. A `dtype` is not that of the encoder and
@@ -80,8 +86,8 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
     `augmentation`. They log `loss`, the contrastive loss, without the probe's;
     `contrastive_accuracy` and `contrastive_entropy` (see
     `simclr_keras.metrics`); and with a probe `probe_loss` and
-    `probe_accuracy`, on augmented images in `fit` and on the images themselves
-    in `evaluate`. `evaluate` compares augmented views too,
+    `probe_accuracy`, in `fit` on what `probe_on` says and in `evaluate` on the
+    images themselves. `evaluate` compares augmented views too,
     with batch norm in inference mode; an image's views there follow from its
     index in the whole evaluation, the same ones each time.
 
@@ -97,10 +103,11 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
     Raises:
         TypeError: If the encoder, the projection head or the augmentation is
             not a layer.
-        ValueError: If the encoder's output is not (B, F), if `value_range`
-            contradicts the augmentation's, or if a batch is none of the above,
-            holds a single image, values outside the range, or labels that are
-            not classes.
+        ValueError: If the encoder's output is not (B, F), if `probe_on` is
+            neither of its values, if `value_range` contradicts the
+            augmentation's, or if a batch is none of the above, holds a single
+            image, values outside the range, labels that are not classes, or
+            views where a probe is trained on images.
 
     Example:
         >>> import numpy as np, simclr_keras
@@ -131,6 +138,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         augmentation=None,
         num_classes=None,
         value_range=None,
+        probe_on="views",
         **kwargs,
     ):
         # Images keep their dtype up to the encoder, which casts by itself:
@@ -150,6 +158,11 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
                     f"Received: num_classes={num_classes!r}."
                 )
             num_classes = operator.index(num_classes)
+        if probe_on not in ("views", "images"):
+            raise ValueError(
+                '`probe_on` must be "views" or "images". Received: '
+                f"probe_on={probe_on!r}."
+            )
         checks.check_dtype_of_parts(
             kwargs.get("dtype"), (encoder, projection_head)
         )
@@ -157,6 +170,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         self.projection_head = projection_head
         self.augmentation = augmentation
         self.num_classes = num_classes
+        self.probe_on = probe_on
 
         # One for each view, under one contract.
         self._augmentations = _one_for_each_view(augmentation)
@@ -331,11 +345,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         self.update_metrics(projections, labels)
 
         if self.num_classes is not None:
-            if not training and IMAGE in batch:
-                # Clean images say more of a probe than augmented ones.
-                h = self._encode_and_build(
-                    self._prepare(batch[IMAGE]), training
-                )
+            h = self._probed(batch, h, training)
             loss = loss + ops.cast(self._probe(h, labels), loss.dtype)
         if not training:
             self._state.count(ops.shape(batches.images_of(batch))[0])
@@ -416,8 +426,10 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         def added_loss():
             loss = self._added_losses(added)
             if self.num_classes is not None:
-                labels = self._labels(micro_batch.batch)
-                probe = self._probe(h, labels)
+                batch = micro_batch.batch
+                probe = self._probe(
+                    self._probed(batch, h, True), self._labels(batch)
+                )
                 loss = loss + ops.cast(probe, loss.dtype)
             return loss * micro_batch.share(loss.dtype)
 
@@ -611,6 +623,19 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             labels = ops.argmax(labels, axis=-1)  # from one-hot
         return ops.cast(ops.reshape(labels, (-1,)), "int32")
 
+    def _probed(self, batch, h_of_views, training):
+        """The representations (N or VN, F) that the probe looks at."""
+        if IMAGE in batch and (not training or self.probe_on == "images"):
+            images = self._prepare(batch[IMAGE])
+            return self._encode_and_build(images, training=False)
+        if training and self.probe_on == "images":
+            raise ValueError(
+                'A probe with probe_on="images" needs batches of images. '
+                f"Received: {batches.view_names(batch)}. Leave `probe_on` out, "
+                "for it to be trained on these."
+            )
+        return h_of_views
+
     def _probe(self, h, labels):
         """The linear probe's share of the loss: a gradient, and the value 0."""
         num_views = ops.shape(h)[0] // ops.shape(labels)[0]
@@ -686,6 +711,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             **config,
             "num_classes": self.num_classes,
             "value_range": self.value_range,
+            "probe_on": self.probe_on,
         }
 
     @classmethod

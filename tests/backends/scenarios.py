@@ -80,6 +80,7 @@ def make_model(
     channels=3,
     num_classes=None,
     width_multiplier=1 / 8,
+    probe_on="views",
 ):
     """A small model with every part: ResNet, head, augmentation, LARS.
 
@@ -96,6 +97,7 @@ def make_model(
         simclr_keras.ProjectionHead(16),
         simclr_keras.SimCLRAugmentation(8, 8, seed=3),
         num_classes=num_classes,
+        probe_on=probe_on,
     )
     assign_weights(model.encoder, seed=1)
     assign_weights(model.projection_head, seed=2)
@@ -126,10 +128,10 @@ def fit(model, batch, labels=None):
     return {name: np.array(v) for name, v in history.history.items()}
 
 
-def training():
+def training(probe_on="views"):
     """What five steps log, and the representations after them."""
     batch = images((BATCH_SIZE, 8, 8, 3))
-    model = make_model(num_classes=4)
+    model = make_model(num_classes=4, probe_on=probe_on)
     history = fit(model, batch, np.arange(BATCH_SIZE) % 4)
     return {**history, "representations": model.predict(batch, verbose=0)}
 
@@ -141,6 +143,8 @@ def main(path):
     }
     for name, array in training().items():
         arrays[f"training/{name}"] = array
+    for name, array in training("images").items():
+        arrays[f"on_images/{name}"] = array
     np.savez(path, **arrays)
 
 

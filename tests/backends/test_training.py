@@ -39,6 +39,16 @@ def test_representations_equal_tensorflows(trained, tensorflow_values):
     np.testing.assert_allclose(trained[2], expected, atol=1e-4)
 
 
+def test_a_probe_on_images_equals_tensorflows(trained, tensorflow_values):
+    found = scenarios.training("images")
+    for name in ("loss", "probe_loss", "representations"):
+        np.testing.assert_allclose(
+            found[name], tensorflow_values[f"on_images/{name}"], atol=1e-4
+        )
+    np.testing.assert_allclose(found["loss"], trained[1]["loss"], atol=1e-4)
+    assert found["probe_loss"][-1] != trained[1]["probe_loss"][-1]
+
+
 def test_first_loss_is_that_of_the_first_two_views(trained):
     model = scenarios.make_model()
     views = [model.augmentation(IMAGES) for _ in range(2)]

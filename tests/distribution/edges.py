@@ -17,6 +17,8 @@ import tensorflow as tf
 import simclr_keras
 
 BATCH_SIZE = 8
+# Policies, and what the probe is trained on.
+RAGGED = (("float64", "views"), ("float32", "views"), ("float32", "images"))
 
 
 def make_encoder(synchronized=True):
@@ -38,7 +40,13 @@ def make_encoder(synchronized=True):
     )
 
 
-def make_model(strategy, optimizer=None, num_classes=None, **compile_arguments):
+def make_model(
+    strategy,
+    optimizer=None,
+    num_classes=None,
+    probe_on="views",
+    **compile_arguments,
+):
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = simclr_keras.SimCLRModel(
@@ -46,6 +54,7 @@ def make_model(strategy, optimizer=None, num_classes=None, **compile_arguments):
             simclr_keras.ProjectionHead(4),
             augmentation=simclr_keras.SimCLRAugmentation(8, 8, seed=3),
             num_classes=num_classes,
+            probe_on=probe_on,
         )
         model.compile(
             optimizer or keras.optimizers.SGD(0.01),
@@ -57,7 +66,7 @@ def make_model(strategy, optimizer=None, num_classes=None, **compile_arguments):
     return model
 
 
-def ragged(strategy, count, policy):
+def ragged(strategy, count, policy, probe_on):
     """Logs and weights of an epoch whose last batch is short."""
     keras.config.set_dtype_policy(policy)
     rng = np.random.default_rng(0)
@@ -66,7 +75,9 @@ def ragged(strategy, count, policy):
     # float32.
     has_probe = policy == "float32"
     labels = rng.integers(0, 3, count) if has_probe else None
-    model = make_model(strategy, num_classes=3 if has_probe else None)
+    model = make_model(
+        strategy, num_classes=3 if has_probe else None, probe_on=probe_on
+    )
     history = model.fit(
         images, labels, batch_size=BATCH_SIZE, shuffle=False, verbose=0
     ).history
@@ -212,12 +223,12 @@ def main():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     found = {}
     count = BATCH_SIZE + 5  # 3 images for one replica, 2 for the other
-    for policy in ("float64", "float32"):
-        logs, weights = ragged(strategy, count, policy)
+    for policy, probe_on in RAGGED:
+        logs, weights = ragged(strategy, count, policy, probe_on)
         expected_logs, expected = ragged(
-            tf.distribute.get_strategy(), count, policy
+            tf.distribute.get_strategy(), count, policy, probe_on
         )
-        found[f"ragged_{policy}"] = {
+        found[f"ragged_{policy}_{probe_on}"] = {
             "logs": logs,
             "expected_logs": expected_logs,
             "difference": max(

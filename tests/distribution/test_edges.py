@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.distribution import results
+from tests.distribution.edges import RAGGED
 
 pytestmark = pytest.mark.slow
 
@@ -25,13 +26,15 @@ def found(tmp_path_factory):
 
 def test_uneven_last_batch_is_exact(found):
     # Of the largest value of each weight.
-    assert found["ragged_float64"]["difference"] < 1e-10
-    for policy in ("float64", "float32"):
-        ragged = found[f"ragged_{policy}"]
+    assert found["ragged_float64_views"]["difference"] < 1e-10
+    for policy, probe_on in RAGGED:
+        ragged = found[f"ragged_{policy}_{probe_on}"]
         assert ragged["logs"] == pytest.approx(
             ragged["expected_logs"], rel=1e-5
         )
     assert "fit_probe_loss" in ragged["logs"]
+    on_views = found["ragged_float32_views"]["logs"]
+    assert on_views["fit_probe_loss"] != ragged["logs"]["fit_probe_loss"]
 
 
 def test_replica_without_images_is_refused(found):

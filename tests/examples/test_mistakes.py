@@ -63,6 +63,11 @@ def other_run(tmp_path):
             ["--cache_dir=cache", "--crop_while_decoding"],
             ["--nocrop_while_decoding"],
         ),
+        (["--probe_on=labels"], ['--probe_on must be "views" or "images"']),
+        (
+            ["--probe_on=images", "--crop_while_decoding"],
+            ["--nocrop_while_decoding"],
+        ),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(

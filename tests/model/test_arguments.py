@@ -30,6 +30,7 @@ def test_configuration(augmentation):
         "augmentation": augmentation,
         "num_classes": 3,
         "value_range": (0, 1),
+        "probe_on": "images",
     }
     model = SimCLRModel(**arguments, name="a_name")
     assert model.get_config()["name"] == "a_name"
