@@ -597,6 +597,39 @@ def _optimizer():
     )
 
 
+def _supervised_contrastive():
+    # One view a step of each image costs half of two.
+    contrastive = {"loss": "sup_con", "temperature": 0.1, "epochs": 10}
+    entropy = {"method": "supervised", "epochs": 20}
+    return Study(
+        "Supervised contrastive learning (Khosla et al., 2020)",
+        "With all labels and equal time, does comparing views teach more than "
+        "cross entropy? 10 epochs of two views beside 20 of one, after which "
+        "a linear classifier is trained on the former.",
+        [
+            Cell("supervised contrastive", "accuracy", contrastive),
+            Cell("cross entropy", "accuracy", entropy, "supervised"),
+        ],
+        "linear",
+        "loss",
+        "",
+        {
+            ("supervised contrastive", "accuracy"): 96.0,
+            ("cross entropy", "accuracy"): 95.0,
+        },
+        "CIFAR-10, ResNet-50 (Table 2)",
+        [
+            (
+                "Supervised contrastive learning is ahead.",
+                lambda t: (
+                    t["supervised contrastive", "accuracy"]
+                    > t["cross entropy", "accuracy"]
+                ),
+            )
+        ],
+    )
+
+
 STUDIES = {
     "augmentation_pairs": _augmentation_pairs(),
     "augmentation_sizes": _augmentation_sizes(),
@@ -610,5 +643,6 @@ STUDIES = {
     "loss": _loss(),
     "optimizer": _optimizer(),
     "projection_head": _projection_head(),
+    "supervised_contrastive": _supervised_contrastive(),
     "temperature": _temperature(),
 }
