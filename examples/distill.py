@@ -79,7 +79,9 @@ def check(options):
         encoder_and_images.check_encoder(student)
         encoder_and_images.check_trainable(student)
     labelled_data.check_labelled_data(options)
-    command_line.check_output_folder(options, options.images)
+    command_line.check_output_folder(
+        options, options.images, options.test_folder
+    )
 
 
 def as_encoder(name):

@@ -71,6 +71,13 @@ def make_parser():
         help="for linear_on_images",
     )
     parser.add_argument(
+        "--nocrops",
+        action="store_true",
+        help="for linear_on_images: the images themselves in place of random "
+        "crops and flips of them, which an encoder that was trained for a "
+        "short time knows less well",
+    )
+    parser.add_argument(
         "--learning_rates",
         nargs="+",
         type=float,
@@ -122,7 +129,9 @@ def check(options):
             "--fine_tune_epochs must have a number for each of --fractions. "
             f"Received: {options.fine_tune_epochs} for {options.fractions}"
         )
-    command_line.check_output_folder(options, options.images)
+    command_line.check_output_folder(
+        options, options.images, options.test_folder
+    )
 
 
 def load_data(options, encoder):
@@ -185,12 +194,14 @@ def measure(encoder, data, options, folder):
             data.test,
             epochs=options.linear_epochs,
             learning_rates=options.learning_rates,
+            **({"augmentation": None} if options.nocrops else {}),
             value_range=data.value_range,
             seed=options.seed,
             verbose=2,
         )
+        name = "images" if options.nocrops else "crops"
         rate = f"{result.learning_rate:g}"
-        yield f"linear, SGD on images, rate {rate}", result.accuracy
+        yield f"linear, SGD on {name}, rate {rate}", result.accuracy
     if "fine_tune" in options.protocols:
         yield from measure_fine_tuned(encoder, data, options)
 

@@ -30,13 +30,14 @@ class LabelledData(typing.NamedTuple):
 
 
 def add_labelled_data(parser, required=True):
-    """Adds --images, --dataset, --data_dir and --arrays."""
+    """Adds --images, --test_folder, --dataset, --data_dir and --arrays."""
     source = parser.add_mutually_exclusive_group(required=required)
     source.add_argument(
         "--images",
         type=path,
         metavar="FOLDER",
-        help="a folder for each class of images; a fifth is held out",
+        help="a folder for each class of images; a fifth is held out, unless "
+        "there is --test_folder",
     )
     source.add_argument(
         "--dataset",
@@ -49,6 +50,13 @@ def add_labelled_data(parser, required=True):
         type=path,
         metavar="FILE",
         help=".npz file with images, labels, test_images and test_labels",
+    )
+    parser.add_argument(
+        "--test_folder",
+        type=path,
+        metavar="FOLDER",
+        help="the same folders of held-out images, beside --images. Default: "
+        "none",
     )
     parser.add_argument(
         "--data_dir",
@@ -68,6 +76,10 @@ def check_labelled_data(options, has_dataset=False):
     """
     if options.images:
         check_exists("--images", options.images, is_folder=True)
+    if options.test_folder and not options.images:
+        raise UsageError("--test_folder needs --images.")
+    if options.test_folder:
+        check_exists("--test_folder", options.test_folder, is_folder=True)
     if options.arrays:
         check_exists("--arrays", options.arrays, is_folder=False)
     if options.data_dir and not (options.dataset or has_dataset):
@@ -97,7 +109,8 @@ def load_labelled_data(options, image_size, channels):
         data = simclr_keras.data.load_image_folder(
             options.images,
             image_size,
-            test_fraction=0.2,
+            test_path=options.test_folder,
+            test_fraction=0.0 if options.test_folder else 0.2,
             channels=channels,
             on_error="skip",
             in_memory=True,

@@ -83,7 +83,14 @@ def parse_arguments(arguments=None):
         type=command_line.path,
         metavar="FOLDER",
         help="a folder for each class of images, in place of --dataset; a "
-        "fifth is held out",
+        "fifth is held out, unless there is --test_folder",
+    )
+    parser.add_argument(
+        "--test_folder",
+        type=command_line.path,
+        metavar="FOLDER",
+        help="the same folders of held-out images, beside --image_folder. "
+        "Default: none",
     )
     parser.add_argument(
         "--image_size",
@@ -145,10 +152,12 @@ def parse_arguments(arguments=None):
             raise command_line.UsageError(
                 f"--output must be a folder. Received: {options.output}"
             )
-        if options.image_folder:
-            command_line.check_exists(
-                "--image_folder", options.image_folder, is_folder=True
-            )
+        if options.test_folder and not options.image_folder:
+            raise command_line.UsageError("--test_folder needs --image_folder.")
+        for flag in ("image_folder", "test_folder"):
+            folder = getattr(options, flag)
+            if folder:
+                command_line.check_exists(f"--{flag}", folder, is_folder=True)
     return parser, options
 
 
@@ -162,7 +171,8 @@ def load_images(options):
         data = simclr_keras.data.load_image_folder(
             options.image_folder,
             options.image_size,
-            test_fraction=0.2,
+            test_path=options.test_folder,
+            test_fraction=0.0 if options.test_folder else 0.2,
             on_error="skip",
             in_memory=True,
         )
@@ -474,6 +484,8 @@ def advice(chosen, options, trials):
     """The command that pretrains with what was chosen."""
     if options.image_folder:
         where = f"--image_folder={shlex.quote(options.image_folder)}"
+        if options.test_folder:
+            where += f" --test_folder={shlex.quote(options.test_folder)}"
     else:
         where = f"--dataset={options.dataset}"
         if options.data_dir:

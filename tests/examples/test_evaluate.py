@@ -70,6 +70,23 @@ def test_a_run_is_evaluated_by_every_protocol(tmp_path):
     assert (images * accuracies).sum() / 450 == pytest.approx(linear)
     for name in ("confusion.png", "map.png"):
         assert (folder / "evaluation" / name).stat().st_size > 10_000
+    # With and without the crops there are two classifiers.
+    assert "linear, SGD on crops, rate 0.3" in table
+    found = run(
+        "evaluate.py",
+        f"--encoder={folder}",
+        "--protocols=linear_on_images",
+        "--nocrops",
+        "--linear_epochs=20",
+        "--learning_rates=0.3",
+        f"--output={tmp_path}/whole",
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    results = json.loads((tmp_path / "whole/results.json").read_text())
+    (row,) = results["accuracy"]
+    assert row["what"] == "linear, SGD on images, rate 0.3"
+    # Both minimise the same, the one with a penalty, of 450 images.
+    assert abs(row["accuracy"] - linear) < 0.05
     # What is there is not written over.
     found = run("evaluate.py", f"--encoder={folder}")
     assert found.returncode == 2

@@ -5,6 +5,7 @@ import os
 import distill
 import fine_tune
 import keras
+import labelled_data
 import matplotlib.image
 import numpy as np
 import pytest
@@ -150,6 +151,7 @@ def test_arrays(tmp_path):
     [
         ({"--encoder": "nowhere.keras"}, "--encoder"),
         ({"--images": "nowhere"}, "--images"),
+        ({"--test_folder": "nowhere"}, "--test_folder"),
         ({"--fraction": "2"}, "Received: 2"),
         ({"--head_layers": "1"}, "head_layers=1"),
     ],
@@ -169,6 +171,27 @@ def test_mistakes_are_one_line(change, message, photos, tmp_path, capsys):
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_held_out_images(photos, tmp_path, capsys):
+    parser = fine_tune.make_parser()
+    given = ["--encoder=e.keras", "--output=out", f"--images={photos}"]
+    for arguments, share in (([], 0.2), ([f"--test_folder={photos}"], 1.0)):
+        options = parser.parse_args([*given, *arguments])
+        data = labelled_data.load_labelled_data(options, (SIZE, SIZE), 3)
+        count = len(list(photos.rglob("*.png")))
+        assert len(data.test[1]) == share * count
+        assert len(data.train[1]) == (count if arguments else 0.8 * count)
+    make_encoder().save(tmp_path / "encoder.keras")
+    arguments = [
+        f"--encoder={tmp_path / 'encoder.keras'}",
+        f"--output={tmp_path / 'out'}",
+        "--dataset=digits",
+        f"--test_folder={photos}",
+    ]
+    with pytest.raises(SystemExit):
+        fine_tune.main(arguments)
+    assert "--test_folder needs --images" in capsys.readouterr().err
 
 
 def test_classes_that_the_teacher_does_not_know(tuned, tmp_path, capsys):

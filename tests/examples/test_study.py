@@ -171,6 +171,25 @@ def test_own_data_chooses_by_the_training_images(
     assert command in page
 
 
+def test_own_data_on_a_folder_that_is_held_out(
+    photos, tmp_path, fake_trials, monkeypatch, capsys
+):
+    seen = []
+    kept = trial.Images.__init__
+
+    def init(self, *arguments):
+        kept(self, *arguments)
+        seen.append((self.num_train, self.num_test))
+
+    monkeypatch.setattr(trial.Images, "__init__", init)
+    run(photos, tmp_path, "own_data", f"--test_folder={photos}")
+    assert seen == [(48, 48)]
+    assert f"--test_folder={photos}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        study.main(["--study=loss", f"--test_folder={photos}"])
+    assert "--test_folder needs --image_folder" in capsys.readouterr().err
+
+
 def every_value():
     """The trials that differ in what they make, each once."""
     some = {}
