@@ -401,6 +401,8 @@ def write_predictions(name, classifier, images, batch_size):
 
 def train(options, pairs, encoder, folder):
     """Trains, measures, and writes all but the predictions."""
+    import report
+
     import simclr_keras
 
     labelled = load_labelled(options, pairs, encoder)
@@ -410,7 +412,11 @@ def train(options, pairs, encoder, folder):
     else:
         classifier = train_linear(encoder, labelled, rows, options.batch_size)
     predicted = measure(classifier, labelled, held_out, options.batch_size)
-    results = describe(options, labelled, rows, held_out, predicted)
+    results = {
+        **describe(options, labelled, rows, held_out, predicted),
+        "arguments": vars(options),
+        **report.describe_environment(),
+    }
     classifier.save(os.path.join(folder, "classifier.keras"))
     command_line.write_results(folder, results)
     if len(held_out):

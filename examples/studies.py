@@ -4,6 +4,7 @@ A study is a table of trials. Each trial changes a few values of `DEFAULTS`; the
 runner, `study.py`, does the rest. Nothing here imports TensorFlow.
 """
 
+import math
 import typing
 
 # What a trial is made of. A quarter of the width of the CIFAR-10 recipe's
@@ -464,43 +465,64 @@ def _temperature():
 
 
 def _batch_epochs():
+    # The rate is that of the other trials at their batch, whatever scales it.
+    middle = DEFAULTS["batch_size"]
+    rate = DEFAULTS["learning_rate"] * middle / 256
+    root = {
+        "learning_rate_scaling": "sqrt",
+        "learning_rate": rate / math.sqrt(middle),
+    }
+    rows = {
+        "batch 32, linear": {"batch_size": 32},
+        "batch 32, root": {"batch_size": 32, **root},
+        f"batch {middle}": {"batch_size": middle},
+        "batch 512, linear": {"batch_size": 512},
+        "batch 512, root": {"batch_size": 512, **root},
+    }
     cells = [
-        Cell(
-            f"batch {batch}",
-            f"{epochs} epochs",
-            {"batch_size": batch, "epochs": epochs},
-        )
-        for batch in (32, 128, 512)
-        for epochs in (5, 20, 60)
+        Cell(row, f"{epochs} epochs", {**changes, "epochs": epochs})
+        for row, changes in rows.items()
+        for epochs in (5, 15, 45)
     ]
+
+    def lead(table, epochs):
+        return (
+            table["batch 512, linear", f"{epochs} epochs"]
+            - table["batch 32, linear", f"{epochs} epochs"]
+        )
+
     return Study(
-        "Batch size and epochs (Figure 9)",
-        "Do larger batches help, and for how long?",
+        "Batch size and epochs (Figure 9, Table B.1)",
+        "Do larger batches help, for how long, and should the learning rate "
+        "grow with the batch or with its root?",
         cells,
         "linear",
-        "batch",
+        "batch, scaling",
         "epochs",
         {},
         "ImageNet, ResNet-50: 256 images 57.5 and 4096 64.6 after 100 epochs "
-        "(linear scaling); nearly equal after 800",
+        "(linear scaling), 62.8 and 64.5 by the root; nearly equal after 800",
         [
             (
                 "Larger batches are ahead after few epochs.",
-                lambda t: (
-                    t["batch 512", "5 epochs"] > t["batch 32", "5 epochs"]
-                ),
+                lambda t: lead(t, 5) > 0,
             ),
             (
                 "The lead is smaller after more epochs.",
-                lambda t: (
-                    t["batch 512", "60 epochs"] - t["batch 32", "60 epochs"]
-                    < t["batch 512", "5 epochs"] - t["batch 32", "5 epochs"]
-                ),
+                lambda t: lead(t, 45) < lead(t, 5),
             ),
             (
                 "More epochs help.",
                 lambda t: (
-                    t["batch 128", "60 epochs"] > t["batch 128", "5 epochs"]
+                    t[f"batch {middle}", "45 epochs"]
+                    > t[f"batch {middle}", "5 epochs"]
+                ),
+            ),
+            (
+                "The root is better for small batches and few epochs.",
+                lambda t: (
+                    t["batch 32, root", "5 epochs"]
+                    > t["batch 32, linear", "5 epochs"]
                 ),
             ),
         ],

@@ -193,7 +193,11 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
                 # From zero, so that a probe takes no random numbers from what
                 # is trained beside it.
                 kernel_initializer="zeros",
-                dtype="float32",
+                # At least single precision; `tf.distribute` adds gradients up
+                # together, which takes those of one dtype.
+                dtype=keras.backend.result_type(
+                    encoder.variable_dtype, "float32"
+                ),
                 name="linear_probe",
             )
             self.probe_loss = keras.metrics.Mean(name="probe_loss")

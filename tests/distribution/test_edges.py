@@ -32,7 +32,7 @@ def test_uneven_last_batch_is_exact(found):
         assert ragged["logs"] == pytest.approx(
             ragged["expected_logs"], rel=1e-5
         )
-    assert "fit_probe_loss" in ragged["logs"]
+        assert "fit_probe_loss" in ragged["logs"]
     on_views = found["ragged_float32_views"]["logs"]
     assert on_views["fit_probe_loss"] != ragged["logs"]["fit_probe_loss"]
 
