@@ -144,8 +144,16 @@ def tune(model, encoder, data, index, options):
     )
 
 
-def write(folder, data, trained, results):
-    """Writes all that is known of a `TrainedClassifier`."""
+def write(folder, data, trained, history, results):
+    """Writes all that is known of a `TrainedClassifier`.
+
+    Args:
+        folder: Path.
+        data: `LabelledData`.
+        trained: `TrainedClassifier`.
+        history: Dictionary of what `training.png` shows, epoch by epoch.
+        results: Dictionary, for `results.json`.
+    """
     import numpy as np
 
     from simclr_keras import plots
@@ -167,7 +175,7 @@ def write(folder, data, trained, results):
         data.class_names,
         os.path.join(folder, "confusion.png"),
     )
-    plots.plot_history(trained.history, os.path.join(folder, "training.png"))
+    plots.plot_history(history, os.path.join(folder, "training.png"))
     command_line.write_results(folder, results)
 
 
@@ -190,12 +198,14 @@ def main(arguments=None):
             print("Training the pretrained network ...", flush=True)
             trained = tune(model, encoder, data, index, options)
             accuracy = {"pretrained": trained.accuracy}
+            history = dict(trained.history)
             if options.baseline:
                 print("Training the same from scratch ...", flush=True)
                 fresh = from_scratch(model, options.seed)
-                accuracy["from scratch"] = tune(
-                    fresh, encoder, data, index, options
-                ).accuracy
+                baseline = tune(fresh, encoder, data, index, options)
+                accuracy["from scratch"] = baseline.accuracy
+                for name, values in baseline.history.items():
+                    history[f"from_scratch_{name}"] = values
             import report
 
             results = {
@@ -211,7 +221,7 @@ def main(arguments=None):
                 if data.paths is None
                 else [data.paths[k] for k in index],
             }
-            write(folder, data, trained, results)
+            write(folder, data, trained, history, results)
     print(
         f"Accuracy on {len(data.test[1]):,} held-out images, trained on "
         f"{len(index):,} labelled ones:"

@@ -707,6 +707,8 @@ def test_results_of_held_out_files(classes):
     assert results["num_test_images"] == 3
     assert results["confusion"] == np.eye(3, dtype=int).tolist()
     assert list(results["classes"]) == sorted(KINDS)
+    assert results["arguments"]["output"] == str(classes)
+    assert results["versions"]["keras"] == keras.__version__
     assert min(Image.open(classes / "confusion.png").size) > 200
 
 

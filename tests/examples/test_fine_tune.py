@@ -51,19 +51,36 @@ def tuned(photos, tmp_path_factory):
     model(np.zeros((1, SIZE, SIZE, 3), "uint8"))
     model.build((None, SIZE, SIZE, 3))
     model.save(folder / "model.keras")
-    fine_tune.main(
-        [
-            f"--encoder={folder / 'model.keras'}",
-            f"--images={photos}",
-            "--labels_per_class=10",
-            "--head_layers=1",
-            "--epochs=30",
-            "--learning_rate=1.0",
-            "--baseline",
-            f"--output={folder / 'out'}",
-        ]
-    )
+    plot = simclr_keras.plots.plot_history
+
+    def plot_and_note(history, path):
+        (folder / "drawn.json").write_text(json.dumps(history))
+        return plot(history, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simclr_keras.plots, "plot_history", plot_and_note)
+        fine_tune.main(
+            [
+                f"--encoder={folder / 'model.keras'}",
+                f"--images={photos}",
+                "--labels_per_class=10",
+                "--head_layers=1",
+                "--epochs=30",
+                "--learning_rate=1.0",
+                "--baseline",
+                "--seed=1",  # Other weights than the encoder began with.
+                f"--output={folder / 'out'}",
+            ]
+        )
     return folder / "out"
+
+
+def test_the_baseline_is_drawn_beside_what_is_pretrained(tuned):
+    drawn = json.loads((tuned.parent / "drawn.json").read_text())
+    for name in ("loss", "accuracy"):
+        values, baseline = drawn[name], drawn[f"from_scratch_{name}"]
+        assert len(values) == len(baseline) == 30
+        assert values != baseline
 
 
 def test_what_fine_tune_writes(tuned):
