@@ -126,16 +126,19 @@ def _stop(program, message, status):
 
 
 @contextlib.contextmanager
-def said_of(flag):
-    """Puts the flag in errors of the library that speak of its `path`."""
+def said_of(flag, test_flag="--test_folder"):
+    """Puts flags in errors of the library that speak of `path`, `test_path`."""
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
         message = str(error)
-        if "`path`" not in message:
+        if not re.search(r"`(test_)?path`", message):
             raise
-        message = message.replace("`path`", flag)
-        message = message.replace("Received: path=", f"Received: {flag}=")
+        for argument, its_flag in (("path", flag), ("test_path", test_flag)):
+            message = message.replace(f"`{argument}`", its_flag)
+            message = message.replace(
+                f"Received: {argument}=", f"Received: {its_flag}="
+            )
         # Advice on arguments is none for a command line.
         message = re.sub(r" Pass \w+=.*", "", message)
         raise ValueError(message) from None
@@ -147,6 +150,26 @@ def check_exists(flag, value, is_folder):
     if not (os.path.isdir if is_folder else os.path.isfile)(value):
         raise UsageError(
             f"{flag} must be an existing {kind}. Received: {value}"
+        )
+
+
+def check_test_folder(flag, folder, test_folder):
+    """Raises a `UsageError` unless held-out images are others than `folder`'s.
+
+    Args:
+        flag: String, that of `folder`.
+        folder: Path or None.
+        test_folder: Path, what --test_folder says, or None.
+    """
+    if test_folder is None:
+        return
+    if folder is None:
+        raise UsageError(f"--test_folder needs {flag}.")
+    check_exists("--test_folder", test_folder, is_folder=True)
+    if os.path.realpath(folder) == os.path.realpath(test_folder):
+        raise UsageError(
+            f"--test_folder must hold other images than {flag}. Received for "
+            f"both: {folder}"
         )
 
 

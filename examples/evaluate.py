@@ -122,6 +122,10 @@ def check(options):
     )
     if "fine_tune" in options.protocols:
         encoder_and_images.check_trainable(options)
+    if options.nocrops and "linear_on_images" not in options.protocols:
+        raise command_line.UsageError(
+            "--nocrops needs linear_on_images among --protocols."
+        )
     if options.fine_tune_epochs is None:
         options.fine_tune_epochs = [None] * len(options.fractions)
     if len(options.fine_tune_epochs) != len(options.fractions):
@@ -141,11 +145,13 @@ def load_data(options, encoder):
             options, encoder.image_size, encoder.folder_channels
         )
     import pretraining
+    import recipes
     from run_folder import RunFolder
 
-    config = RunFolder(options.encoder, resume=True).read_config()
-    if options.data_dir is not None:
-        config["data_dir"] = options.data_dir
+    saved = RunFolder(options.encoder, resume=True).read_config()
+    moved = {} if options.data_dir is None else {"data_dir": options.data_dir}
+    # A run may be older than some of the keys.
+    config = recipes.resolve(saved.get("recipe"), moved, saved)
     return labelled_data.of_image_data(pretraining.load_data(config))
 
 

@@ -6,7 +6,13 @@ import typing
 import zipfile
 
 import numpy as np
-from command_line import UsageError, check_exists, path
+from command_line import (
+    UsageError,
+    check_exists,
+    check_test_folder,
+    path,
+    said_of,
+)
 
 
 class LabelledData(typing.NamedTuple):
@@ -76,10 +82,7 @@ def check_labelled_data(options, has_dataset=False):
     """
     if options.images:
         check_exists("--images", options.images, is_folder=True)
-    if options.test_folder and not options.images:
-        raise UsageError("--test_folder needs --images.")
-    if options.test_folder:
-        check_exists("--test_folder", options.test_folder, is_folder=True)
+    check_test_folder("--images", options.images, options.test_folder)
     if options.arrays:
         check_exists("--arrays", options.arrays, is_folder=False)
     if options.data_dir and not (options.dataset or has_dataset):
@@ -106,15 +109,16 @@ def load_labelled_data(options, image_size, channels):
     if options.arrays:
         return _read_arrays(options.arrays)
     if options.images:
-        data = simclr_keras.data.load_image_folder(
-            options.images,
-            image_size,
-            test_path=options.test_folder,
-            test_fraction=0.0 if options.test_folder else 0.2,
-            channels=channels,
-            on_error="skip",
-            in_memory=True,
-        )
+        with said_of("--images"):
+            data = simclr_keras.data.load_image_folder(
+                options.images,
+                image_size,
+                test_path=options.test_folder,
+                test_fraction=0.0 if options.test_folder else 0.2,
+                channels=channels,
+                on_error="skip",
+                in_memory=True,
+            )
         for name in data.skipped[:5]:
             print(f"Left out, as it cannot be read: {name}")
     elif options.dataset == "digits":

@@ -36,7 +36,8 @@ def load_data(config):
             "--crop_while_decoding cuts views out of whole ones. Received "
             "both: pass --nocrop_while_decoding, or leave out --cache_dir."
         )
-    if crops_while_decoding(config) and config["probe_on"] == "images":
+    reads_crops = crops_while_decoding(config)
+    if reads_crops and config["probe"] and config["probe_on"] == "images":
         raise ValueError(
             "--probe_on=images needs whole images, and --crop_while_decoding "
             "reads crops alone. Received both: pass --nocrop_while_decoding, "

@@ -311,7 +311,6 @@ _FLAGS = {
     "`test_path`": "--test_folder",
     'on_error="skip"': "--skip_unreadable",
     "labels=None": "--nolabels",
-    "`probe_on`": "--probe_on",
 }
 
 
@@ -445,6 +444,11 @@ def check(values):
             value = values.get(key)
             if value is not None and not accepts(value):
                 raise ValueError(f"--{key} must {expected}. Received: {value}.")
+    if values.get("probe_on", "views") not in ("views", "images"):
+        raise ValueError(
+            '--probe_on must be "views" or "images". Received: '
+            f"{values['probe_on']}."
+        )
 
 
 def count_neighbors(config, num_images):

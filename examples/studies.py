@@ -501,7 +501,8 @@ def _batch_epochs():
         "epochs",
         {},
         "ImageNet, ResNet-50: 256 images 57.5 and 4096 64.6 after 100 epochs "
-        "(linear scaling), 62.8 and 64.5 by the root; nearly equal after 800",
+        "(linear scaling), 62.8 and 64.5 by the root; the gap closes with more "
+        "epochs",
         [
             (
                 "Larger batches are ahead after few epochs.",

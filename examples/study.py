@@ -152,12 +152,13 @@ def parse_arguments(arguments=None):
             raise command_line.UsageError(
                 f"--output must be a folder. Received: {options.output}"
             )
-        if options.test_folder and not options.image_folder:
-            raise command_line.UsageError("--test_folder needs --image_folder.")
-        for flag in ("image_folder", "test_folder"):
-            folder = getattr(options, flag)
-            if folder:
-                command_line.check_exists(f"--{flag}", folder, is_folder=True)
+        if options.image_folder:
+            command_line.check_exists(
+                "--image_folder", options.image_folder, is_folder=True
+            )
+        command_line.check_test_folder(
+            "--image_folder", options.image_folder, options.test_folder
+        )
     return parser, options
 
 
@@ -168,14 +169,15 @@ def load_images(options):
     import simclr_keras
 
     if options.image_folder:
-        data = simclr_keras.data.load_image_folder(
-            options.image_folder,
-            options.image_size,
-            test_path=options.test_folder,
-            test_fraction=0.0 if options.test_folder else 0.2,
-            on_error="skip",
-            in_memory=True,
-        )
+        with command_line.said_of("--image_folder"):
+            data = simclr_keras.data.load_image_folder(
+                options.image_folder,
+                options.image_size,
+                test_path=options.test_folder,
+                test_fraction=0.0 if options.test_folder else 0.2,
+                on_error="skip",
+                in_memory=True,
+            )
     elif options.dataset == "digits":
         data = simclr_keras.data.load_digits()
     else:

@@ -66,9 +66,10 @@ def fine_tune(
         optimizer: `keras.optimizers.Optimizer`, in place of the paper's and of
             `learning_rate`; SimCLRv2 has LARS at 0.005 x the root of the batch
             size. Defaults to None.
-        augmentation: Layer applied to images in training; `None`, or `"crop
-            and flip"`, a `RandomResizedCrop` to the size of the encoder's
-            images and a `RandomHorizontalFlip`. Defaults to the latter.
+        augmentation: Layer applied to images in training; `None`, for the
+            images as a `SimCLRModel` evaluates them; or `"crop and flip"`, a
+            `RandomResizedCrop` to the size of the encoder's images and a
+            `RandomHorizontalFlip`. Defaults to the latter.
         head_layers: Integer, how many layers of a `SimCLRModel`'s projection
             head stay between the encoder and the classifier. SimCLRv2 keeps
             one (its `ft_proj_selector`). Defaults to 0.

@@ -9,7 +9,11 @@ import numpy as np
 from keras import ops
 
 from simclr_keras import keras_private
-from simclr_keras.augmentation import RandomHorizontalFlip, RandomResizedCrop
+from simclr_keras.augmentation import (
+    CenterCropAndResize,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+)
 from simclr_keras.evaluation.checks import (
     NotFiniteError,
     check_count,
@@ -208,8 +212,15 @@ def training_augmentation(augmentation, model, image_shape, value_range, seed):
     """`augmentation`, or what `"crop and flip"` stands for.
 
     Crops have the size of the images that the encoder takes, or that a
-    `SimCLRModel` evaluates; if that is not known, of the images.
+    `SimCLRModel` evaluates; if that is not known, of the images. None is how
+    a `SimCLRModel` brings images to that size, if it does.
     """
+    resizing = None
+    if isinstance(model, SimCLRModel):
+        resizing = _resizing(model.evaluation_preprocessing)
+    if augmentation is None and resizing is not None:
+        config = {**resizing.get_config(), "value_range": value_range}
+        return type(resizing).from_config(config)
     if not isinstance(augmentation, str):
         return augmentation
     if augmentation != CROP_AND_FLIP:
@@ -218,10 +229,9 @@ def training_augmentation(augmentation, model, image_shape, value_range, seed):
             f"Received: augmentation={augmentation!r}."
         )
     size = image_shape[1:3]
+    if resizing is not None:
+        size = (resizing.height, resizing.width)
     if isinstance(model, SimCLRModel):
-        preprocessing = model.evaluation_preprocessing
-        if getattr(preprocessing, "height", None) is not None:
-            size = (preprocessing.height, preprocessing.width)
         model = model.encoder
     expected = getattr(model, "input_shape", None)
     if isinstance(expected, tuple) and None not in expected[1:3]:
@@ -230,6 +240,16 @@ def training_augmentation(augmentation, model, image_shape, value_range, seed):
     return keras.Sequential(
         [RandomResizedCrop(*size, **keywords), RandomHorizontalFlip(**keywords)]
     )
+
+
+def _resizing(preprocessing):
+    """The `CenterCropAndResize` of an evaluation's preprocessing, or None."""
+    found = [
+        each
+        for each in getattr(preprocessing, "functions", [preprocessing])
+        if isinstance(each, CenterCropAndResize)
+    ]
+    return found[-1] if found else None
 
 
 def copy_encoder(model, image_shape):

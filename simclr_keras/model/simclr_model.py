@@ -193,11 +193,7 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
                 # From zero, so that a probe takes no random numbers from what
                 # is trained beside it.
                 kernel_initializer="zeros",
-                # At least single precision; `tf.distribute` adds gradients up
-                # together, which takes those of one dtype.
-                dtype=keras.backend.result_type(
-                    encoder.variable_dtype, "float32"
-                ),
+                dtype=_probe_dtype(encoder),
                 name="linear_probe",
             )
             self.probe_loss = keras.metrics.Mean(name="probe_loss")
@@ -730,6 +726,16 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         # which an export, and layers of a subclass, need.
         model.built = False
         return model
+
+
+def _probe_dtype(encoder):
+    """Double precision where the encoder has it, and otherwise single.
+
+    `tf.distribute` adds gradients up together, which takes those of one dtype.
+    """
+    layers = keras_private.flatten_layers(encoder)
+    dtypes = {layer.variable_dtype for layer in layers}
+    return "float64" if "float64" in dtypes else "float32"
 
 
 def _is_method(name):

@@ -2,8 +2,11 @@ import keras
 import numpy as np
 import pytest
 
+import simclr_keras
+from simclr_keras.augmentation import RandomResizedCrop
 from simclr_keras.evaluation import (
     extract_features,
+    fine_tune,
     linear_evaluation,
     linear_evaluation_on_images,
 )
@@ -51,6 +54,36 @@ def test_rates_side_by_side_are_each_as_if_alone():
     ):
         np.testing.assert_allclose(here, there, atol=1e-5)  # float32
     assert together.accuracy > 0.8
+
+
+@pytest.mark.parametrize("is_composed", [False, True])
+def test_without_augmentation_images_are_those_that_the_model_evaluates(
+    is_composed,
+):
+    crop = RandomResizedCrop(3, 3)
+    encoder = keras.Sequential([keras.Input((3, 3, 3)), keras.layers.Flatten()])
+    model = simclr_keras.SimCLRModel(
+        encoder,
+        augmentation=keras.Sequential([crop]) if is_composed else crop,
+    )
+    keywords = {"epochs": 3, "augmentation": None, "value_range": (0, 255)}
+    found = linear_evaluation_on_images(model, TRAIN, TEST, **keywords)
+    smaller = [
+        (np.asarray(crop.evaluation()(images)), labels)
+        for images, labels in (TRAIN, TEST)
+    ]
+    expected = linear_evaluation_on_images(encoder, *smaller, **keywords)
+    for here, there in zip(
+        found.model.get_weights(), expected.model.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(here, there, atol=1e-6)  # float32
+    assert found.accuracy == expected.accuracy
+    tuned = fine_tune(model, TRAIN, TEST, **keywords)
+    expected = fine_tune(encoder, *smaller, **keywords)
+    for here, there in zip(
+        tuned.model.get_weights(), expected.model.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(here, there, atol=1e-6)  # float32
 
 
 def test_a_frozen_encoder_does_not_move():

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 
 import distill
 import fine_tune
@@ -190,12 +191,19 @@ def test_mistakes_are_one_line(change, message, photos, tmp_path, capsys):
 def test_a_folder_of_held_out_images(photos, tmp_path, capsys):
     parser = fine_tune.make_parser()
     given = ["--encoder=e.keras", "--output=out", f"--images={photos}"]
-    for arguments, share in (([], 0.2), ([f"--test_folder={photos}"], 1.0)):
+    shutil.copytree(photos, tmp_path / "held out")
+    test_folder = f"--test_folder={tmp_path / 'held out'}"
+    for arguments, share in (([], 0.2), ([test_folder], 1.0)):
         options = parser.parse_args([*given, *arguments])
         data = labelled_data.load_labelled_data(options, (SIZE, SIZE), 3)
         count = len(list(photos.rglob("*.png")))
         assert len(data.test[1]) == share * count
         assert len(data.train[1]) == (count if arguments else 0.8 * count)
+    (tmp_path / "held out/red").rename(tmp_path / "held out/crimson")
+    with pytest.raises(ValueError, match="--test_folder must have") as error:
+        labelled_data.load_labelled_data(options, (SIZE, SIZE), 3)
+    assert "path`" not in str(error.value)
+    assert "--images" in str(error.value)
     make_encoder().save(tmp_path / "encoder.keras")
     arguments = [
         f"--encoder={tmp_path / 'encoder.keras'}",

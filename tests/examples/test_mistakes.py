@@ -63,7 +63,7 @@ def other_run(tmp_path):
             ["--cache_dir=cache", "--crop_while_decoding"],
             ["--nocrop_while_decoding"],
         ),
-        (["--probe_on=labels"], ['--probe_on must be "views" or "images"']),
+        (["--probe_on=labels"], ["--probe_on must be", "labels"]),
         (
             ["--probe_on=images", "--crop_while_decoding"],
             ["--nocrop_while_decoding"],

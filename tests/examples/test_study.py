@@ -2,6 +2,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -182,12 +183,18 @@ def test_own_data_on_a_folder_that_is_held_out(
         seen.append((self.num_train, self.num_test))
 
     monkeypatch.setattr(trial.Images, "__init__", init)
-    run(photos, tmp_path, "own_data", f"--test_folder={photos}")
+    others = tmp_path / "others"
+    shutil.copytree(photos, others)
+    run(photos, tmp_path, "own_data", f"--test_folder={others}")
     assert seen == [(48, 48)]
-    assert f"--test_folder={photos}" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        study.main(["--study=loss", f"--test_folder={photos}"])
-    assert "--test_folder needs --image_folder" in capsys.readouterr().err
+    assert f"--test_folder={others}" in capsys.readouterr().out
+    for arguments, message in (
+        ([], "--test_folder needs --image_folder"),
+        ([f"--image_folder={others}"], "must hold other images"),
+    ):
+        with pytest.raises(SystemExit):
+            study.main(["--study=loss", f"--test_folder={others}", *arguments])
+        assert message in capsys.readouterr().err
 
 
 def every_value():

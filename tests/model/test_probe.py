@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from simclr_keras import SimCLRAugmentation
+from simclr_keras import SimCLRAugmentation, SimCLRModel
 from tests.model.models import (
     EAGER,
     IMAGES,
@@ -126,6 +126,20 @@ def test_on_images_views_are_evaluated_and_not_trained_on():
     )
     with pytest.raises(ValueError, match="needs batches of images"):
         fit(model, views, LABELS)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "mixed_bfloat16"])
+def test_its_variables_are_of_the_encoders_dtype(dtype):
+    # Which adds up in `tf.distribute`, that of the container is not asked for.
+    encoder = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Conv2D(8, 3, dtype=dtype),
+            keras.layers.GlobalAveragePooling2D(dtype=dtype),
+        ]
+    )
+    model = SimCLRModel(encoder, num_classes=3)
+    assert model.linear_probe.variable_dtype == encoder.weights[0].dtype
 
 
 @pytest.mark.parametrize("probe_on", ["image", None, ["views"]])
