@@ -30,7 +30,7 @@ import time
 import command_line
 import loading
 import studies
-from recipes import FEWEST_STEPS
+from recipes import FEWEST_STEPS, RECIPES
 
 OWN_DATA = "own_data"
 # What own_data tries in place of the defaults, one at a time.
@@ -484,24 +484,27 @@ def own_study():
 
 def advice(chosen, options, trials):
     """The command that pretrains with what was chosen."""
+    # All that was tried, since the recipe's values may be others.
+    values = {key: trials.defaults[key] for key in CHOICES} | chosen
+    batch_size = trials.defaults["batch_size"]
     if options.image_folder:
+        # Its length and warm-up are in steps, whatever the number of images;
+        # its views are larger than those of the trials, which were to be quick.
+        recipe = "small"
         where = f"--image_folder={shlex.quote(options.image_folder)}"
         if options.test_folder:
             where += f" --test_folder={shlex.quote(options.test_folder)}"
+        if batch_size < RECIPES[recipe]["batch_size"]:  # Of very few images.
+            values["batch_size"] = batch_size
     else:
+        recipe = "cifar10"
         where = f"--dataset={options.dataset}"
         if options.data_dir:
             where += f" --data_dir={shlex.quote(options.data_dir)}"
-    # All that was tried, since the recipe's values may be others.
-    values = {"image_size": trials.images.train.shape[1]}
-    values.update({key: trials.defaults[key] for key in CHOICES}, **chosen)
-    values["batch_size"] = trials.defaults["batch_size"]
+        values["image_size"] = trials.images.train.shape[1]
+        values["batch_size"] = batch_size
     flags = "".join(f" --{key}={value:g}" for key, value in values.items())
-    # Of as many steps as the trials, which had at least so many.
-    return (
-        f"python examples/pretrain.py --recipe=cifar10 {where}{flags} "
-        "--steps=1000"
-    )
+    return f"python examples/pretrain.py --recipe={recipe} {where}{flags}"
 
 
 def main(arguments=None):

@@ -164,8 +164,8 @@ def test_own_data_chooses_by_the_training_images(
     )
     # What was not chosen as well: the recipe's temperature is another.
     assert "--min_area=0.4 --strength=1 --temperature=0.2" in command
-    assert "--image_size=8" in command
-    # A quarter of the training images.
+    # The recipe for few photos, but for a quarter of the training images.
+    assert "--recipe=small" in command
     assert "--batch_size=9" in command
     page = (tmp_path / "own_data" / "study.md").read_text()
     assert "kNN, held out" in page
