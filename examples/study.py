@@ -488,8 +488,8 @@ def advice(chosen, options, trials):
     values = {key: trials.defaults[key] for key in CHOICES} | chosen
     batch_size = trials.defaults["batch_size"]
     if options.image_folder:
-        # Its length and warm-up are in steps, whatever the number of images;
-        # its views are larger than those of the trials, which were to be quick.
+        # Its length is in steps, whatever the number of images; its views are
+        # larger than those of the trials, which were to be quick.
         recipe = "small"
         where = f"--image_folder={shlex.quote(options.image_folder)}"
         if options.test_folder:

@@ -55,14 +55,14 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
         num_classes: Number of classes of a linear probe, trained on the
             representations beside the encoder, without a gradient into it; the
             batches must be labelled. None is no probe. Defaults to None.
+        value_range: Pair (low, high): the range of the images. None is that of
+            the augmentation, or (0, 255) if it does not say. Defaults to None.
         probe_on: What the probe is trained on. `"views"`: the representations
             that the step has of the views, at no cost, as in the paper.
             `"images"`: those of the images themselves, as `call` gives them in
             inference mode, for another forward pass a step; the probe then
-            tells what `linear_evaluation` would, also of an encoder that does
+            tells about what `linear_evaluation` would, also if the encoder does
             not know views as well as images. Defaults to `"views"`.
-        value_range: Pair (low, high): the range of the images. None is that of
-            the augmentation, or (0, 255) if it does not say. Defaults to None.
         **kwargs: Of `keras.Model`. A `dtype` is not that of the encoder and
             the head, which have their own: set a global policy before they are
             made, or give it to them.
