@@ -12,6 +12,11 @@ from simclr_keras.write_aside import write_aside
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
+# What TensorFlow and this module write into the folder.
+_WRITTEN = {
+    *("README.md", "assets", "fingerprint.pb", "saved_model.pb", "variables"),
+}
+
 
 def export_saved_model(
     model,
@@ -51,8 +56,8 @@ def export_saved_model(
             Defaults to None.
         recipe: Dictionary of how the model was trained, or the path of a JSON
             file with it, such as a run's `config.json`. Defaults to None.
-        overwrite: Whether to replace a folder that is not empty. Defaults to
-            False.
+        overwrite: Whether to replace a folder that holds an earlier export
+            and nothing else. Defaults to False.
 
     Returns:
         The path, a string.
@@ -151,6 +156,13 @@ def _check_path(path, overwrite):
             "`path` must be a new or empty folder. Received: "
             f"path={name!r}, which holds {len(os.listdir(name))} entries; "
             "pass `overwrite=True` to replace the whole folder."
+        )
+    others = set(os.listdir(name) if os.path.isdir(name) else []) - _WRITTEN
+    if others:
+        raise ValueError(
+            "`overwrite=True` replaces a folder that holds an exported module "
+            f"and nothing else. Received: path={name!r}, which also holds "
+            f"{sorted(others)[:5]}; choose another folder or move them."
         )
 
 

@@ -460,9 +460,12 @@ def test_overwrite(tmp_path):
     assert stranger.exists()
     encoder = encoder_of()
     encoder.set_weights([w * 2 for w in encoder.get_weights()])
+    with pytest.raises(ValueError, match=r"and nothing else.*'notes.txt'"):
+        export_saved_model(encoder, path, overwrite=True)
+    assert stranger.read_text() == "mine"
+    stranger.unlink()
     export_saved_model(encoder, path, overwrite=True)
     assert os.listdir(tmp_path) == ["module"]
-    assert not stranger.exists()
     module = tf.saved_model.load(path)
     np.testing.assert_array_equal(module.variables[0], encoder.weights[0])
 
