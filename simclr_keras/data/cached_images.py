@@ -2,12 +2,12 @@
 
 import json
 import os
-import re
 import shutil
 
 import numpy as np
 import tensorflow as tf
 
+from simclr_keras.data.decoding_as_stored import message_of
 from simclr_keras.data.image_set import ImageSet, digest
 from simclr_keras.write_aside import write_aside
 
@@ -59,11 +59,7 @@ def cache_images(images, folder):
             try:
                 _write(images, partial, shape)
             except tf.errors.InvalidArgumentError as error:
-                # The sentence of `load_image_folder` is in the middle of it.
-                found = re.search(
-                    r"Cannot read the image file .*", error.message
-                )
-                raise ValueError(found[0] if found else error.message) from None
+                raise ValueError(message_of(error)) from None
         stored = _open(path, shape, images.dtype)
     return CachedImageSet(stored, images)
 
@@ -100,6 +96,9 @@ class CachedImageSet(ImageSet):
     def fingerprint(self, contents=False):
         # A run may be resumed with or without a cache.
         return self._source.fingerprint(contents)
+
+    def origin(self):
+        return self._source.origin()
 
     def load(self, indices):
         # One call for a batch, in which NumPy lets other threads run.

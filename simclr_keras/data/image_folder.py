@@ -2,6 +2,7 @@
 
 import numbers
 import os
+import pathlib
 import warnings
 
 import numpy as np
@@ -118,7 +119,8 @@ def load_image_folder(
         ImportError: If TIFF is to be taken as it is stored and `tifffile` is
             not installed.
         ValueError: If an argument is out of range, `in_memory` and `cache_dir`
-            are given together, there are images beside the folders of the
+            are given together, `test_path` and `path` are the same folder or
+            one lies in the other, there are images beside the folders of the
             classes, or a file is unreadable (it is named).
             During training, an unreadable file raises
             `tf.errors.InvalidArgumentError`.
@@ -162,6 +164,7 @@ def load_image_folder(
     test = None
     if test_path is not None:
         paths, unreadable = _list_images("test_path", test_path, max_bytes)
+        _check_is_elsewhere(path, test_path)
         names, classes = _classes("test_path", test_path, paths, labels)
         classes = _match_classes(class_names, names, classes)
         test, test_skipped = _open_files(paths, unreadable, classes, *options)
@@ -361,6 +364,17 @@ def _list_images(name, path, max_bytes):
             f"or in folders. Received: {name}={path!r}, which has none."
         )
     return found.paths, found.unreadable
+
+
+def _check_is_elsewhere(path, test_path):
+    """Raises if images that are held out would be trained on as well."""
+    one, other = (pathlib.Path(p).resolve() for p in (path, test_path))
+    if one == other or one in other.parents or other in one.parents:
+        raise ValueError(
+            "`test_path` must hold other images than `path`, in a folder that "
+            "is neither within the other. Received: "
+            f"path={os.fspath(path)!r}, test_path={os.fspath(test_path)!r}."
+        )
 
 
 def _classes(name, path, paths, labels):

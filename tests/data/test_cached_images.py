@@ -41,6 +41,8 @@ def test_is_the_set_that_it_was_made_of(photos, tmp_path):
     # A run may be resumed with or without it.
     assert cached.fingerprint() == plain.fingerprint()
     assert cached.fingerprint(contents=True) == plain.fingerprint(contents=True)
+    # By which `extract_features` knows its features again.
+    assert cached.origin() == plain.origin()
 
 
 def test_later_runs_decode_nothing(photos, tmp_path, monkeypatch):

@@ -114,6 +114,18 @@ def test_held_out_fraction_and_folder(classes, tmp_path_factory, in_memory):
         )
 
 
+def test_images_are_not_held_out_of_themselves(classes, tmp_path):
+    (tmp_path / "link").symlink_to(classes)
+    for path, test_path in (
+        (classes, classes),
+        (classes, tmp_path / "link"),
+        (classes, classes / "ant"),
+        (classes / "ant", classes),
+    ):
+        with pytest.raises(ValueError, match="must hold other images"):
+            data.load_image_folder(path, 8, test_path=test_path, labels=None)
+
+
 def test_links_are_followed_but_not_in_circles(classes, tmp_path_factory):
     linked = tmp_path_factory.mktemp("linked")
     os.symlink(classes / "ant", linked / "ant")
