@@ -302,17 +302,25 @@ def fit_linear(features, labels):
 
 def train_linear(encoder, labelled, rows, batch_size):
     """An `ImageClassifier` of a linear layer on the encoder as it is."""
-    from simclr_keras import evaluation
+    from simclr_keras import augmentation, evaluation
 
     features = encoder_and_images.extract(
         encoder, labelled.images.subset(rows), batch_size
     )
     weights = fit_linear(features, labelled.labels[rows])
     images = labelled.images
+    value_range = (0, np.iinfo(images.dtype).max)
     classifier = evaluation.ImageClassifier(
         encoder.model,
         labelled.class_names,
-        value_range=(0, np.iinfo(images.dtype).max),
+        # Of what it was trained on, wherever it is applied.
+        augmentation=augmentation.CenterCropAndResize(
+            *encoder.image_size,
+            crop_proportion=1.0,
+            only_other_sizes=True,
+            value_range=value_range,
+        ),
+        value_range=value_range,
     )
     # Makes its weights.
     classifier(np.zeros((1, *images.image_shape), images.dtype))

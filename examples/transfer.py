@@ -21,7 +21,6 @@ import sys
 
 import loading
 import pretrain
-import recipes
 from absl import app, flags
 
 flags.adopt_module_key_flags(pretrain)  # --help shows them, too
@@ -37,18 +36,8 @@ FLAGS = flags.FLAGS
 CLASSIFIER = os.path.join(os.path.dirname(__file__), "few_labels.py")
 
 
-def configure(folder):
-    """The configuration of the run, finished or not yet begun.
-
-    Raises:
-        ValueError: If a flag contradicts the run that is there.
-    """
-    saved = folder.read_config() if folder.is_resumed else None
-    return recipes.resolve(recipes.chosen(), recipes.flags_set(), saved)
-
-
 def choose_images(config, data):
-    """The labelled images to train on, as a set, and the held-out ones.
+    """The (images, labels) to train on, and the held-out ones as a set.
 
     Raises:
         ValueError: If there are no classes, or too few images of one.
@@ -66,14 +55,28 @@ def choose_images(config, data):
         data.train.labels, FLAGS.labels_per_class, seed=config["seed"]
     )
     held_out = report.EvaluationImages(data.test, config["eval_examples"])
-    return data.train.subset(chosen), held_out
+    few = images_at(data.train, chosen), data.train.labels[chosen]
+    return few, held_out
+
+
+def images_at(image_set, places):
+    """Some images of a set of any kind, by one pass over all."""
+    import numpy as np
+
+    images = np.empty((len(places), *image_set.image_shape), image_set.dtype)
+    start = 0
+    for batch in image_set.batches(256):
+        is_in = (places >= start) & (places < start + len(batch))
+        images[is_in] = batch.numpy()[places[is_in] - start]
+        start += len(batch)
+    return images
 
 
 def save_images(path, few, held_out):
     """Writes what the other process trains and tests on."""
     import numpy as np
 
-    images, labels = few.arrays()
+    images, labels = few
     np.savez(
         path,
         images=images,
@@ -135,17 +138,25 @@ def main(argv):
     """Pretrains, exports, trains classifiers and compares them."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    run_dir = FLAGS.run_dir or os.path.join("runs", recipes.chosen())
+    if FLAGS.print_config:
+        pretrain.main(argv)
+        return
     # Only now: it takes TensorFlow seconds to load, and --help none.
     loading.load_tensorflow()
+    import made_of
     import pretraining
-    from run_folder import RunFolder
 
-    is_finished = os.path.exists(os.path.join(run_dir, "results.json"))
+    results = os.path.join(pretraining.run_dir(), "results.json")
+    is_finished = os.path.exists(results)
+    # Of a finished run nothing is trained: it is read.
+    FLAGS.resume = FLAGS.resume or is_finished
     try:
-        folder = RunFolder(run_dir, resume=FLAGS.resume or is_finished)
-        config = configure(folder)
+        folder, config = pretraining.configure()
         data = pretraining.load_data(config)
+        if is_finished:
+            now = made_of.describe(config, data)
+            before = folder.read_json(made_of.NAME) or now
+            folder.check_made_of(before, now, FLAGS.resume == "force")
         few, held_out = choose_images(config, data)
         model = pretraining.build_model(config, data, epochs=1)
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -163,13 +174,13 @@ def main(argv):
             "pretrained": pretrained,
             "from_scratch": from_scratch,
             "labels_per_class": FLAGS.labels_per_class,
-            "num_labelled_images": few.num_images,
+            "num_labelled_images": len(few[1]),
             "num_test_images": held_out.num_images,
         },
     )
     print(
         f"Accuracy on {held_out.num_images:,} held-out images, trained on "
-        f"{few.num_images} labelled ones:\n"
+        f"{len(few[1])} labelled ones:\n"
         f"  pretrained    {pretrained:.1%}\n"
         f"  from scratch  {from_scratch:.1%}"
     )

@@ -29,6 +29,7 @@ import numpy as np
 import pytest
 
 import simclr_keras
+from simclr_keras.data.arrays import ArrayImageSet
 from simclr_keras.data.image_files import find_images
 from simclr_keras.evaluation.labelled_images import (
     CROP_AND_FLIP,
@@ -800,6 +801,41 @@ def test_fine_tuning_on_a_folder_for_each_class(folder, tmp_path):
     assert np.any(
         classifier.encoder.get_weights()[0] != before.get_weights()[0]
     )
+
+
+def test_a_linear_classifier_knows_the_size_of_its_images(tmp_path):
+    encoder = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Conv2D(4, 3, strides=2),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 12, 12, 3), "uint8")
+    labels = np.arange(8) % 2
+    classifier = classify.train_linear(
+        encoder_and_images.Encoder(encoder, (12, 12), 3),
+        classify.Labelled(ArrayImageSet(images, labels), labels, ["a", "b"]),
+        np.arange(8),
+        batch_size=4,
+    )
+    classifier.save(tmp_path / "classifier.keras")
+    options = argparse.Namespace(
+        encoder=str(tmp_path / "classifier.keras"), image_size=None
+    )
+    found = encoder_and_images.load_encoder(options)
+    assert found.image_size == (12, 12)
+    # Images of any other size are brought to it, and those of it stay.
+    large = rng.integers(0, 256, (2, 40, 30, 3), "uint8")
+    resized = simclr_keras.augmentation.CenterCropAndResize(
+        12, 12, crop_proportion=1.0
+    )(large)
+    for given, taken in ((large, resized), (images, images)):
+        h = encoder(keras.ops.cast(taken, "float32") / 255)
+        np.testing.assert_allclose(
+            found.whole(given), classifier.classifier(h), atol=1e-5
+        )
 
 
 @pytest.mark.slow

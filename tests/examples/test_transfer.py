@@ -7,13 +7,18 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
+import made_of
 import numpy as np
+import pretraining
 import pytest
+import recipes
+import run_folder
 import transfer
 from absl import flags
 from absl.testing import flagsaver
 
 import simclr_keras
+from simclr_keras.data.arrays import ArrayImageSet
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow writes the images")
 ROOT = pathlib.Path(__file__).parents[2]
@@ -97,3 +102,32 @@ def test_mistakes_are_found_before_anything_is_written(
         with pytest.raises(SystemExit, match=message):
             transfer.main(arguments[:1])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_of_other_images_is_not_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labels = [0, 0, 1, 1, 1, 1]
+    values = {"image_folder": "photos", "batch_size": 2, "test_fraction": 0.5}
+    for name, level in (("photos", 10), ("others", 200)):
+        images = np.full((6, 8, 8, 1), level, "uint8")
+        images[:, 0, 0, 0] = np.arange(6) * (1 + level)
+        write_images(tmp_path / name, images, labels)
+    config = recipes.resolve("small", values)
+    folder = run_folder.RunFolder(str(tmp_path / "runs" / "photos"))
+    folder.write_json("config.json", config)
+    # What began with other images under the same names.
+    began = pretraining.load_data({**config, "image_folder": "others"})
+    folder.write_json(made_of.NAME, made_of.describe(config, began))
+    folder.write_json("results.json", {})
+    with flagsaver.flagsaver():
+        flags.FLAGS(["transfer.py", "--image_folder=photos"])
+        with pytest.raises(SystemExit, match="began with something else"):
+            transfer.main(["transfer.py"])
+
+
+def test_images_of_a_set_by_their_places():
+    images = np.arange(600, dtype="uint16").reshape(-1, 1, 1, 1)
+    places = np.array([599, 3, 256, 255])
+    found = transfer.images_at(ArrayImageSet(images), places)
+    np.testing.assert_array_equal(found.ravel(), places)
+    assert found.dtype == "uint16"
