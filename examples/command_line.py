@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -166,10 +167,17 @@ def check_test_folder(flag, folder, test_folder):
     if folder is None:
         raise UsageError(f"--test_folder needs {flag}.")
     check_exists("--test_folder", test_folder, is_folder=True)
-    if os.path.realpath(folder) == os.path.realpath(test_folder):
+    check_is_elsewhere(flag, folder, test_folder)
+
+
+def check_is_elsewhere(flag, folder, test_folder):
+    """Raises a `UsageError` if held-out images are among those of `folder`."""
+    one, other = (pathlib.Path(p).resolve() for p in (folder, test_folder))
+    if one == other or one in other.parents or other in one.parents:
         raise UsageError(
-            f"--test_folder must hold other images than {flag}. Received for "
-            f"both: {folder}"
+            f"--test_folder must hold other images than {flag}, in a folder "
+            f"that is neither within the other. Received: {folder} and "
+            f"{test_folder}"
         )
 
 

@@ -30,6 +30,7 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "saved_model", None, "Folder to write a SavedModel for TF Hub to."
 )
+flags.DEFINE_boolean("overwrite", False, "Replace files that are there.")
 FLAGS = flags.FLAGS
 
 # float32: a loaded model may sum in another order.
@@ -65,12 +66,15 @@ def save(path, model, inputs):
     """
     import keras
 
-    folder = os.path.dirname(path)
-    if folder:
-        os.makedirs(folder, exist_ok=True)
-    model.save(path)
-    loaded = keras.saving.load_model(path)
-    compare(path, model(inputs, training=False), loaded(inputs, training=False))
+    from simclr_keras.write_aside import write_aside
+
+    with write_aside(path, ".keras") as aside:
+        model.save(aside)
+        loaded = keras.saving.load_model(aside)
+        expected, outputs = (
+            each(inputs, training=False) for each in (model, loaded)
+        )
+        compare(path, expected, outputs)
 
 
 def compare(path, expected, outputs):
@@ -104,10 +108,19 @@ def as_model(layer, features):
 
 def convert():
     """Reads the weights, and writes what the flags ask for."""
-    for name in ("output", "head_output", "classifier_output"):
-        if FLAGS[name].value and not FLAGS[name].value.endswith(".keras"):
+    files = "output", "head_output", "classifier_output"
+    for name in ("path", "saved_model", *files):
+        # A shell leaves the ~ of --output=~/x alone.
+        if FLAGS[name].value:
+            FLAGS[name].value = os.path.expanduser(FLAGS[name].value)
+    for name in files:
+        path = FLAGS[name].value
+        if path and not path.endswith(".keras"):
+            raise ValueError(f"--{name} must end in .keras. Received: {path}.")
+        if path and os.path.exists(path) and not FLAGS.overwrite:
             raise ValueError(
-                f"--{name} must end in .keras. Received: {FLAGS[name].value}."
+                f"--{name} is there already: {path}. Choose another, or "
+                "replace it with --overwrite."
             )
     # Only now: it takes TensorFlow seconds to load, and --help none.
     import numpy as np
@@ -145,7 +158,9 @@ def convert():
         model = encoder
         if head is not None:
             model = simclr_keras.SimCLRModel(encoder, projection_head=head)
-        simclr_keras.export_saved_model(model, FLAGS.saved_model)
+        simclr_keras.export_saved_model(
+            model, FLAGS.saved_model, overwrite=FLAGS.overwrite
+        )
         module = tf.saved_model.load(FLAGS.saved_model)
         compare(FLAGS.saved_model, representations, module(images))
 

@@ -8,7 +8,6 @@ only where it computes, so that `--help` need not wait for it.
 
 import json
 import os
-import re
 import sys
 import typing
 import warnings
@@ -29,7 +28,7 @@ class Encoder(typing.NamedTuple):
 
     Attributes:
         model: Keras model or layer from images in [0, 1] to (B, F).
-        image_size: Pair of integers (height, width).
+        image_size: Pair of integers (height, width), or of None.
         channels: Integer.
         as_stored: Boolean, whether it takes images with the channels and bits
             that their files have. Defaults to False.
@@ -174,8 +173,13 @@ def _holds(folder, *names):
 
 
 # --- The encoder ------------------------------------------------------------
-def load_encoder(options):
+def load_encoder(options, needs_size=True):
     """The `Encoder` of --encoder.
+
+    Args:
+        options: The arguments.
+        needs_size: Boolean, whether the size of its images must be known;
+            otherwise it may be (None, None). Defaults to True.
 
     Raises:
         ValueError: If it cannot be loaded, or the size of its images is not
@@ -207,7 +211,7 @@ def load_encoder(options):
                 f"--image_size must be {height}, the size of the images that "
                 f"the encoder takes. Received: {options.image_size}"
             )
-    if None in size:
+    if None in size and needs_size:
         raise UsageError(
             "--image_size must be given, since this encoder takes images of "
             "any size: the one at which its run evaluates, 32 for "
@@ -423,20 +427,10 @@ def _reason(name, kind):
         name: String.
         kind: Pair of an integer and a string, channels and dtype.
     """
-    import tensorflow as tf
-
     from simclr_keras.data.image_folder import FileImageSet
 
-    try:
-        files = FileImageSet([name], None, (8, 8), kind[0], dtype=kind[1])
-        next(iter(files.batches(1)))
-    except tf.errors.OpError as error:
-        found = re.search(
-            r"Cannot read the image file .*?: (.*?) Fix or", error.message
-        )
-        if found:
-            return found[1]
-    return "It cannot be read."
+    files = FileImageSet([name], None, (8, 8), kind[0], dtype=kind[1])
+    return files.reason(name)
 
 
 # --- The features -----------------------------------------------------------

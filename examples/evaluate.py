@@ -19,6 +19,7 @@ class classes.csv, confusion.png of the linear classifier, and map.png.
 """
 
 import os
+import re
 import time
 
 import command_line
@@ -26,6 +27,18 @@ import encoder_and_images
 import labelled_data
 
 PROTOCOLS = ("knn", "linear", "linear_on_images", "fine_tune")
+# What a flag is for, where it is for one of them alone.
+PROTOCOL_OF = {
+    "k": "knn",
+    "linear_epochs": "linear_on_images",
+    "nocrops": "linear_on_images",
+    "learning_rates": "linear_on_images",
+    "fractions": "fine_tune",
+    "fine_tune_epochs": "fine_tune",
+    "fine_tune_rate": "fine_tune",
+}
+# What an earlier call may have written beside what this one writes.
+STALE = re.compile(r"(confusion|map)\.png|classes\.csv")
 
 
 def make_parser():
@@ -102,7 +115,7 @@ def make_parser():
     return parser
 
 
-def check(options):
+def check(parser, options):
     """Raises a `UsageError` for what can be told without TensorFlow."""
     encoder_and_images.check_encoder(options)
     is_run = os.path.isfile(os.path.join(options.encoder, "config.json"))
@@ -122,10 +135,12 @@ def check(options):
     )
     if "fine_tune" in options.protocols:
         encoder_and_images.check_trainable(options)
-    if options.nocrops and "linear_on_images" not in options.protocols:
-        raise command_line.UsageError(
-            "--nocrops needs linear_on_images among --protocols."
-        )
+    for flag, protocol in PROTOCOL_OF.items():
+        is_given = getattr(options, flag) != parser.get_default(flag)
+        if is_given and protocol not in options.protocols:
+            raise command_line.UsageError(
+                f"--{flag} needs {protocol} among --protocols."
+            )
     if options.fine_tune_epochs is None:
         options.fine_tune_epochs = [None] * len(options.fractions)
     if len(options.fine_tune_epochs) != len(options.fractions):
@@ -188,7 +203,7 @@ def measure(encoder, data, options, folder):
             accuracy = evaluation.knn_accuracy(*sets, k=k, top=5)
             yield f"knn, k {k}, among the first 5", accuracy
     if "linear" in options.protocols:
-        result = evaluation.linear_evaluation(*sets)
+        result = evaluation.linear_evaluation(*sets, seed=options.seed)
         draw(data, test, result.predicted, folder)
         yield f"linear, L-BFGS, l2 {result.l2:.2g}", result.accuracy
     if "linear_on_images" in options.protocols:
@@ -272,7 +287,7 @@ def main(arguments=None):
     parser = make_parser()
     options = parser.parse_args(arguments)
     with command_line.one_line_errors(parser):
-        check(options)
+        check(parser, options)
         encoder = encoder_and_images.load_encoder(options)
         data = load_data(options, encoder)
         print(
@@ -280,7 +295,7 @@ def main(arguments=None):
             f"{len(data.test[1]):,} held out, {len(data.class_names):,} classes"
         )
         with command_line.folder_aside(
-            options.output, options.overwrite
+            options.output, options.overwrite, STALE
         ) as folder:
             found, started = [], time.monotonic()
             for name, accuracy in measure(encoder, data, options, folder):

@@ -7,8 +7,9 @@ r"""Takes an encoder out of Keras: for TF Hub and TF Serving, ONNX or LiteRT.
 What is written is told by the name: a file of ONNX or LiteRT, otherwise the
 folder of a SavedModel, with a model card that has the run's configuration and
 results. It takes images as the run's model does: of any size, which are cropped
-and resized to that of the views. Before it is there it is loaded and compared
-with the model.
+and resized to that of the views. An encoder by itself takes its own size, or
+any, unless --image_size says to which images are brought. Before it is there it
+is loaded and compared with the model.
 """
 
 import os
@@ -54,6 +55,9 @@ def write(encoder, options):
     model = encoder.whole
     if not isinstance(model, simclr_keras.SimCLRModel):
         model = encoder.model
+        if options.image_size:
+            model = encoder_and_images.as_simclr_model(encoder, model, (0, 1))
+            model.build((None, *encoder.image_size, encoder.channels))
     if extension(options) in FORMATS:
         export = getattr(simclr_keras.export, FORMATS[extension(options)])
         export(model, options.output)
@@ -76,7 +80,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     with command_line.one_line_errors(parser):
         check(options)
-        encoder = encoder_and_images.load_encoder(options)
+        encoder = encoder_and_images.load_encoder(options, needs_size=False)
         print("Exporting, and comparing ...", flush=True)
         write(encoder, options)
         print(f"The encoder is in {options.output}")

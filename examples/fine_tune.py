@@ -29,7 +29,7 @@ import labelled_data
 def make_parser():
     """The command line."""
     parser = command_line.Parser(__doc__)
-    encoder_and_images.add_encoder(parser)
+    encoder_and_images.add_encoder(parser, runs=False)
     labelled_data.add_labelled_data(parser)
     count = parser.add_mutually_exclusive_group()
     count.add_argument(

@@ -1,5 +1,6 @@
 """What `pretrain.py` does: data, model, training, results."""
 
+import itertools
 import os
 import shlex
 import sys
@@ -9,12 +10,19 @@ import keras
 import made_of
 import recipes
 import report
+import tensorflow as tf
 from absl import flags
-from run_folder import RunFolder, in_words, stops_with_advice
+from run_folder import (
+    RunFolder,
+    in_words,
+    stops_with_advice,
+    what_is_wrong,
+)
 from strategies import Workers, local_copy
 
 import simclr_keras
 from simclr_keras import callbacks, plots
+from simclr_keras.data.image_files import find_images
 
 FLAGS = flags.FLAGS
 
@@ -46,18 +54,15 @@ def load_data(config):
     if config["image_folder"]:
         path, test_path = config["image_folder"], config["test_folder"]
         # Without classes there is no accuracy to hold images out for.
-        has_classes = config["labels"] and any(
-            os.path.isdir(os.path.join(path, name))
-            for name in (os.listdir(path) if os.path.isdir(path) else [])
-        )
-        holds_out = has_classes and not test_path
+        has_labels = config["labels"] and has_classes(path, config["max_bytes"])
+        holds_out = has_labels and not test_path
         return simclr_keras.data.load_image_folder(
             path,
             size or folder_size,
             test_path=test_path,
             test_fraction=config["test_fraction"] if holds_out else 0.0,
             seed=0,
-            labels="inferred" if config["labels"] else None,
+            labels="inferred" if has_labels else None,
             channels="auto" if config["as_stored"] else config["channels"],
             on_error="skip" if config["skip_unreadable"] else "raise",
             in_memory=in_memory,
@@ -89,6 +94,21 @@ def load_data(config):
         in_memory=in_memory,
         cache_dir=config["cache_dir"],
     )
+
+
+def has_classes(folder, max_bytes):
+    """Whether there are images in two of a folder's folders, or more."""
+    if not os.path.isdir(folder):
+        return False  # which loading it tells
+    with os.scandir(folder) as entries:
+        classes = [entry.path for entry in entries if entry.is_dir()]
+    with_images = (
+        path
+        for path in classes
+        if not os.path.basename(path).startswith(".")
+        and find_images(path, max_bytes).paths
+    )
+    return len(list(itertools.islice(with_images, 2))) == 2
 
 
 def crops_while_decoding(config):
@@ -242,15 +262,17 @@ def train(model, config, data, folder, epochs, is_chief=True):
 
 
 # --- The run ----------------------------------------------------------------
+def run_dir():
+    """The path of the run folder that the flags name."""
+    images = os.path.basename(os.path.abspath(FLAGS.image_folder or ""))
+    name = images if FLAGS.image_folder else recipes.chosen()
+    return os.path.expanduser(FLAGS.run_dir or os.path.join("runs", name))
+
+
 def configure():
     """The `RunFolder` of the flags, and the configuration of its run."""
     values = recipes.flags_set()
-    images = os.path.basename(os.path.abspath(FLAGS.image_folder or ""))
-    name = images if FLAGS.image_folder else recipes.chosen()
-    folder = RunFolder(
-        os.path.expanduser(FLAGS.run_dir or os.path.join("runs", name)),
-        bool(FLAGS.resume),
-    )
+    folder = RunFolder(run_dir(), bool(FLAGS.resume))
     if FLAGS.resume and not folder.is_resumed:
         if not FLAGS["recipe"].present and not values:
             raise ValueError(
@@ -423,7 +445,13 @@ def run(prepared, started):
             folder.lock()
         except (ValueError, OSError) as error:
             sys.exit(f"Error: {error}")
-        lead(*prepared, started)
+        try:
+            lead(*prepared, started)
+        except tf.errors.InvalidArgumentError as error:  # in what is drawn
+            sys.exit(
+                f"\nError: {what_is_wrong(error)}\nOnce the data is fixed, "
+                f"pass --run_dir={shlex.quote(folder.path)} --resume."
+            )
     else:
         train(model, config, data, folder, epochs, is_chief=False)
     workers.wait_for_all()

@@ -9,6 +9,7 @@ import os
 import re
 
 from absl import flags
+from command_line import check_is_elsewhere
 
 # Key -> (type, meaning). The flags are made of this.
 KEYS = {
@@ -130,6 +131,15 @@ FREE_TO_CHANGE = (
     "label_draws",
     "knn_k",
 )
+
+# What is read for each source of images, of what not all of them have.
+_OF_ANY_SIZE = {"source_size", "crop_while_decoding", "cache_dir"}
+_OF_FOLDERS = _OF_ANY_SIZE | {
+    *("test_folder", "test_fraction", "labels", "channels", "as_stored"),
+    *("skip_unreadable", "max_pixels", "max_bytes", "check_contents"),
+}
+_OF_TFDS = _OF_ANY_SIZE | {"data_dir", "train_split", "test_split", "labels"}
+_OF_DIGITS = {"test_fraction"}
 
 # A run with fewer is told so; `docs/recipes.md` has what was measured.
 FEWEST_STEPS = 300
@@ -394,6 +404,7 @@ def resolve(recipe, values, saved=None):
         values = {"evaluation_size": None, **values}
     if saved is None:
         config = {"recipe": recipe, **RECIPES[recipe], **values}
+        _check_is_read(config, values)
         stored, shown = config["source_size"], config["evaluation_size"]
         if stored and shown and stored < shown:
             raise ValueError(
@@ -420,7 +431,34 @@ def resolve(recipe, values, saved=None):
             f"Received: {', '.join(differing)}. Leave these flags out, or "
             "start another run with another --run_dir."
         )
-    return {**saved, **values}
+    config = {**saved, **values}
+    _check_is_read(config, values)
+    return config
+
+
+def _check_is_read(config, values):
+    """Raises a `ValueError` for a flag that the source of images passes over.
+
+    Args:
+        config: Dictionary, the configuration of a run.
+        values: Dictionary, the values given on the command line.
+    """
+    if config["image_folder"]:
+        source, read = "--image_folder", _OF_FOLDERS
+    elif config["dataset"] == "digits":
+        source, read = "--dataset=digits", _OF_DIGITS
+    else:
+        source, read = "a --dataset of TFDS", _OF_TFDS
+    for key in (_OF_FOLDERS | _OF_DIGITS | _OF_TFDS) - read:
+        if values.get(key) is not None:
+            raise ValueError(
+                f"--{key} is not for {source}, where it would have no effect. "
+                "Leave it out."
+            )
+    if config["image_folder"] and config["test_folder"]:
+        check_is_elsewhere(
+            "--image_folder", config["image_folder"], config["test_folder"]
+        )
 
 
 def check(values):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 import sys
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 from strategies import local_copy
 
 from simclr_keras.callbacks.folder_lock import FolderLock
+from simclr_keras.data.decoding_as_stored import message_of
 from simclr_keras.write_aside import make_folder, replace, write_aside
 
 
@@ -169,7 +171,7 @@ def stops_with_advice(folder, checkpoints, model, epochs, is_chief):
     except tf.errors.InvalidArgumentError as error:
         # A wrong image or label, or a file that cannot be read.
         sys.exit(
-            f"\nError: {recipes.in_flags(error.message)}\n"
+            f"\nError: {what_is_wrong(error)}\n"
             f"{_last(checkpoints, epochs)}\nOnce the data is fixed, continue "
             f"from there with\n{resume}"
         )
@@ -178,6 +180,21 @@ def stops_with_advice(folder, checkpoints, model, epochs, is_chief):
             f"\nError: {error.message}\nA worker is gone. Start all of them "
             "again with --resume."
         )
+
+
+def what_is_wrong(error):
+    """What an error in the reading of images says, in the words of flags.
+
+    Args:
+        error: `tf.errors.OpError`.
+    """
+    message = message_of(error)
+    if re.match(r"Invalid \w+ data", message):
+        message += (
+            " A file that is cut into while it is decoded is not named: "
+            'on_error="skip" finds such files and leaves them out.'
+        )
+    return recipes.in_flags(message)
 
 
 def _last(checkpoints, epochs):

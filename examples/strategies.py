@@ -34,6 +34,10 @@ class Workers:
                 "--replicas goes with --strategy=mirrored. Received: "
                 f"--strategy={name} --replicas={replicas}."
             )
+        if replicas is not None and replicas < 1:
+            raise ValueError(
+                f"--replicas must be at least 1. Received: {replicas}."
+            )
         self.is_multi_worker = name == "multi_worker"
         if name == "mirrored":
             self.strategy = _mirrored(replicas)

@@ -100,7 +100,11 @@ def parse_arguments(arguments=None):
         help="side to which the images of --image_folder are shrunk",
     )
     for flag, default, help_ in (
-        ("--images", 5000, "to train on, equally many of each class"),
+        (
+            "--images",
+            5000,
+            "to train on, equally many of each class, or all that it has",
+        ),
         ("--test_images", 2000, "to measure with, likewise"),
         ("--seeds", 1, "runs of each trial, with seeds from 0"),
     ):

@@ -100,17 +100,21 @@ class Images:
 
 def _some_of(image_set, count):
     images, labels = image_set.arrays()
-    num_classes = len(np.unique(labels))
-    per_class = count // num_classes
+    classes, counts = np.unique(labels, return_counts=True)
+    per_class = count // len(classes)
     if per_class < 2:
         raise ValueError(
             "--images and --test_images must be two of each class or more. "
-            f"Received: {count}, for {num_classes} classes."
+            f"Received: {count}, for {len(classes)} classes."
         )
-    if per_class < np.bincount(labels)[np.unique(labels)].min():
-        index = evaluation.class_balanced_subset(labels, per_class)
-        images, labels = images[index], labels[index]
-    return images, labels
+    # Of a class that has no more, all.
+    is_large = np.isin(labels, classes[counts > per_class])
+    large = np.flatnonzero(is_large)
+    if not len(large):
+        return images, labels
+    drawn = evaluation.class_balanced_subset(labels[large], per_class)
+    index = np.concatenate([np.flatnonzero(~is_large), large[drawn]])
+    return images[index], labels[index]
 
 
 def _encoder(config, images):

@@ -93,9 +93,12 @@ def test_writes_a_saved_model(tmp_path):
     [
         (["--path=nowhere"], "Error: There is no checkpoint or SavedModel"),
         ([f"--path={FIXTURE}", "--output=encoder"], "--output must end in"),
+        ([f"--path={FIXTURE}", "--output=~/old.keras"], "is there already"),
     ],
 )
-def test_mistakes(arguments, message, tmp_path):
+def test_mistakes(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "old.keras").touch()
     process = run(*arguments)
     assert process.returncode == 1
     assert message in process.stderr

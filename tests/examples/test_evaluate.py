@@ -106,9 +106,14 @@ def finished(tmp_path):
         (["stray"], "unrecognized arguments: stray"),
         (["--protocols=all"], "invalid choice: 'all'"),
         (["--fractions=2"], r"must lie in (0, 1]. Received: 2"),
-        (["--fine_tune_epochs", "9"], "a number for each of --fractions"),
+        (
+            ["--protocols=fine_tune", "--fine_tune_epochs", "9"],
+            "a number for each of --fractions",
+        ),
         (["--output=here"], "is there already: here"),
         (["--nocrops"], "needs linear_on_images"),
+        (["--protocols=linear", "--k=3"], "--k needs knn among"),
+        (["--fine_tune_rate=1"], "--fine_tune_rate needs fine_tune"),
         (["--images=here", "--test_folder=./here"], "must hold other images"),
     ],
 )
@@ -178,6 +183,18 @@ def test_any_encoder_on_any_labelled_images(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == [str(k) for k in range(5, 15)]
     assert sum(int(row["images"]) for row in rows) == 100
+    # What another call has drawn does not stay beside new results.
+    (tmp_path / "out" / "notes.txt").touch()
+    evaluate.main(
+        [
+            f"--encoder={tmp_path / 'encoder.keras'}",
+            f"--arrays={tmp_path / 'digits.npz'}",
+            f"--output={tmp_path / 'out'}",
+            "--protocols=knn",
+            "--overwrite",
+        ]
+    )
+    assert sorted(os.listdir(tmp_path / "out")) == ["notes.txt", "results.json"]
     linear = next(v for k, v in table.items() if "L-BFGS" in k)
     right = sum(int(r["images"]) * float(r["accuracy"] or 0) for r in rows)
     assert right / 100 == pytest.approx(linear)

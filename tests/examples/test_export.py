@@ -89,6 +89,28 @@ def test_of_a_classifier_the_encoder_leaves(run, tmp_path):
     np.testing.assert_allclose(module(images), h, atol=1e-5)
 
 
+def test_an_encoder_of_any_size_may_be_given_one(tmp_path):
+    encoder = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Conv2D(4, 3, strides=2),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    encoder.save(tmp_path / "encoder.keras")
+    images = np.random.default_rng(0).random((2, 30, 40, 3), "float32")
+    crop = simclr_keras.augmentation.CenterCropAndResize(
+        12, 12, value_range=(0, 1)
+    )
+    for name, more, taken in (
+        ("any", [], images),
+        ("12", ["--image_size=12"], crop(images)),
+    ):
+        call(tmp_path / "encoder.keras", tmp_path / name, *more)
+        module = tf.saved_model.load(tmp_path / name)
+        np.testing.assert_allclose(module(images), encoder(taken), atol=1e-5)
+
+
 def test_mistakes(run, tmp_path, capsys):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "notes.txt").write_text("dear")

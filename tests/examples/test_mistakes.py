@@ -5,11 +5,14 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import pretrain
+import pretraining
 import pytest
 import recipes
 import run_folder
+import tensorflow as tf
 import transfer
 from absl import app, flags
 from absl.testing import flagsaver
@@ -58,14 +61,33 @@ def other_run(tmp_path):
         (["--label_draws=0"], ["--label_draws must be at least 1"]),
         (["--eval_examples=0"], ["--eval_examples must be at least 1"]),
         (["--mixed_precision=float17"], ["float17"]),
-        (["--cache_dir=cache"], ["--cache_dir", "in memory"]),
+        (["--cache_dir=cache"], ["--cache_dir is not for --dataset=digits"]),
+        (["--recipe=imagenet", "--dataset=digits"], ["in memory"]),
         (
-            ["--cache_dir=cache", "--crop_while_decoding"],
+            [
+                "--recipe=cifar10",
+                "--cache_dir=cache",
+                "--crop_while_decoding",
+            ],
             ["--nocrop_while_decoding"],
         ),
+        (["--recipe=cifar10", "--channels=1"], ["--channels", "of TFDS"]),
+        (
+            ["--image_folder=.", "--train_split=train"],
+            ["--train_split is not for --image_folder"],
+        ),
+        (
+            ["--image_folder=.", "--test_folder=.."],
+            ["--test_folder must hold other images than --image_folder"],
+        ),
+        (["--strategy=mirrored", "--replicas=0"], ["--replicas must be at"]),
         (["--probe_on=labels"], ["--probe_on must be", "labels"]),
         (
-            ["--probe_on=images", "--crop_while_decoding"],
+            [
+                "--recipe=cifar10",
+                "--probe_on=images",
+                "--crop_while_decoding",
+            ],
             ["--nocrop_while_decoding"],
         ),
     ],
@@ -250,3 +272,26 @@ def test_a_stray_argument_of_the_loop_is_refused():
     assert process.stderr == (
         "custom_training_loop.py: error: unrecognized arguments: 3\n"
     )
+
+
+def test_a_file_that_cannot_be_read_outside_of_training(tmp_path, monkeypatch):
+    def lead(*_):
+        raise tf.errors.InvalidArgumentError(
+            None,
+            None,
+            "{{function_node x}} ValueError: Cannot read the image file "
+            "'a/b.jpg': Invalid JPEG data. Fix or remove it, or pass "
+            'on_error="skip" to leave out such files.\nTraceback (most ...',
+        )
+
+    monkeypatch.setattr(pretraining, "lead", lead)
+    workers = types.SimpleNamespace(is_chief=True, wait_for_all=lambda: None)
+    folder = run_folder.RunFolder(str(tmp_path / "run"))
+    with pytest.raises(SystemExit) as stop:
+        pretraining.run((workers, folder, {}, None, 1, None, None), 0.0)
+    first, second = str(stop.value).strip().splitlines()
+    assert first == (
+        "Error: Cannot read the image file 'a/b.jpg': Invalid JPEG data. Fix "
+        "or remove it, or pass --skip_unreadable to leave out such files."
+    )
+    assert second.endswith("--resume.")

@@ -73,3 +73,27 @@ def test_a_folder_is_read_at_the_size_that_is_evaluated(
     config = recipes.resolve("cifar10", values)
     data = pretraining.load_data(config)
     assert data.image_shape == (expected, expected, 3)
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (["", ".hidden"], None),
+        (["all"], None),
+        (["a", "empty"], None),
+        (["a", "b"], ("a", "b")),
+    ],
+)
+def test_images_of_one_class_alone_are_all_trained_on(
+    tmp_path, folders, expected
+):
+    for k, name in enumerate(folders):
+        (tmp_path / name).mkdir(exist_ok=True)
+        for n in range(4 if name != "empty" else 0):
+            image = Image.new("RGB", (20, 20), (k, n, 0))
+            image.save(tmp_path / name / f"{n}.png")
+    config = recipes.resolve("small", {"image_folder": str(tmp_path)})
+    data = pretraining.load_data(config)
+    assert data.class_names == expected
+    assert (data.test is None) == (expected is None)
+    assert data.train.num_images == (4 if expected is None else 6)

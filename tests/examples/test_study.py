@@ -278,6 +278,16 @@ def test_a_trial_that_diverges_is_a_guess(images, changes, expected):
         assert results[key] == value
 
 
+def test_of_a_small_class_all_images_are_taken():
+    labels = np.repeat([0, 1, 2], [5, 40, 60])
+    images = np.arange(105, dtype="uint8").reshape(-1, 1, 1, 1)
+    found, its_labels = trial._some_of(
+        types.SimpleNamespace(arrays=lambda: (images, labels)), 30
+    )
+    assert np.bincount(its_labels).tolist() == [5, 10, 10]
+    np.testing.assert_array_equal(labels[found.ravel()], its_labels)
+
+
 def test_labels_of_unequal_classes(monkeypatch):
     images = types.SimpleNamespace(
         train=np.zeros((100, 4, 4, 3), "uint8"),
