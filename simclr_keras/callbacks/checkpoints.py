@@ -1,6 +1,7 @@
 """Saves training as it goes, to continue it exactly."""
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -77,7 +78,8 @@ class Checkpoints(keras.callbacks.Callback):
         monitor: String, a name in the logs. The checkpoint after the epoch in
             which it was best is kept, too. Defaults to None.
         mode: "min" or "max", which values of `monitor` are best; "auto" is
-            "max" for a name that ends in "accuracy". Defaults to "auto".
+            "max" for a name that ends in "accuracy" and "min" for one that
+            ends in "loss" or "entropy". Defaults to "auto".
         signals: Sequence of the signals at which to save and stop. They are
             heard while `fit` runs, in the main thread; a second one takes
             effect at once. Defaults to SIGINT and SIGTERM.
@@ -93,9 +95,9 @@ class Checkpoints(keras.callbacks.Callback):
         TypeError: If `keep` or `every_steps` is not an integer, or
             `every_minutes` is not a number.
         ValueError: If one of them is not positive, or `mode` is none of the
-            above. From `fit`, if the folder holds checkpoints that were not
-            restored or is that of a running process, or `fit` does not begin
-            at the epoch of the checkpoint.
+            above, or "auto" for another name. From `fit`, if the folder holds
+            checkpoints that were not restored or is that of a running process,
+            or `fit` does not begin at the epoch of the checkpoint.
 
     Example:
         >>> import keras, numpy as np, simclr_keras
@@ -142,6 +144,8 @@ class Checkpoints(keras.callbacks.Callback):
                 '`mode` must be "auto", "min" or "max". Received: '
                 f"mode={mode!r}."
             )
+        if monitor is not None and mode == "auto":
+            mode = _mode_of(monitor)
         self.path = os.fspath(path)
         self.keep = keep
         self.every_steps = every_steps
@@ -154,6 +158,7 @@ class Checkpoints(keras.callbacks.Callback):
         # The model whose state is that after `_position`, (epochs, steps).
         self._model_at_position = None
         self._position = (0, 0)
+        self._best = None  # (epochs, value of `monitor`)
         self._is_proven = False
         self._is_training = False
         # Of the epoch that was interrupted: metrics, and steps to pass over.
@@ -183,18 +188,12 @@ class Checkpoints(keras.callbacks.Callback):
         return os.path.join(self.path, f"{name}.weights.h5")
 
     def best(self):
-        """The position after the epoch in which `monitor` was best, or None."""
-        values = self.history.get(self.monitor, [])
-        if not values:
-            return None
-        is_max = self.mode == "max" or (
-            self.mode == "auto" and self.monitor.endswith("accuracy")
-        )
-        # Values are one an epoch; those of a validation may be fewer.
-        if len(values) != max(map(len, self.history.values())):
-            return None
-        best = max(values) if is_max else min(values)
-        return values.index(best) + 1, 0
+        """The position after the epoch in which `monitor` was best, or None.
+
+        Epochs without a value, or with NaN, do not count; of equal ones it is
+        the first.
+        """
+        return None if self._best is None else (self._best[0], 0)
 
     # --- Resuming ------------------------------------------------------------
     def restore(self, model):
@@ -229,6 +228,7 @@ class Checkpoints(keras.callbacks.Callback):
         # At the beginning of an epoch there is nothing in them.
         self._metrics = metrics if position[1] else None
         self.history = notes["history"]
+        self._best = notes.get("best")
         self._model_at_position, self._position = model, position
         self.step = position[1]
         return position[0]
@@ -281,6 +281,13 @@ class Checkpoints(keras.callbacks.Callback):
         self._is_training = False
         self._stop_passing_over()
         is_requested = self._request.is_made
+        if self.monitor not in (None, *self.history) and not is_requested:
+            warnings.warn(
+                "`monitor` must be a name in the logs, or no checkpoint is the "
+                f"best one. Received: monitor={self.monitor!r}, and logs of "
+                f"{sorted(self.history)}.",
+                stacklevel=user_code.stacklevel(),
+            )
         try:
             self._finish_writing(is_last=True)
         finally:
@@ -343,11 +350,19 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
+        self._note_best(epoch + 1, (logs or {}).get(self.monitor))
         self._position = (epoch + 1, 0)
         self._metrics = None
         self._save([])
 
     # --- How -----------------------------------------------------------------
+    def _note_best(self, epoch, value):
+        if value is None or math.isnan(value):
+            return
+        sign = 1 if self.mode == "max" else -1
+        if self._best is None or sign * value > sign * self._best[1]:
+            self._best = (epoch, float(value))
+
     def _start(self, epoch):
         """Saves the state before the first epoch."""
         last = max(self.positions(), default=(0, 0))
@@ -359,7 +374,7 @@ class Checkpoints(keras.callbacks.Callback):
                 "`fit(initial_epoch=checkpoints.restore(model))`; for a new "
                 "one, choose another folder or remove this one."
             )
-        self.history = {}
+        self.history, self._best = {}, None
         self._model_at_position, self._position = self.model, (epoch, 0)
         self._save([])
 
@@ -429,7 +444,8 @@ class Checkpoints(keras.callbacks.Callback):
         if not self._is_chief():
             return
         self._finish_writing(is_last)
-        content = training_state(self.model, {"history": self.history}, metrics)
+        notes = {"history": self.history, "best": self._best}
+        content = training_state(self.model, notes, metrics)
         position, best = self._position, self.best()
 
         def write():
@@ -507,6 +523,19 @@ class _NotRemovedError(Exception):
         super().__init__(str(error))
         self.path = path
         self.error = error
+
+
+def _mode_of(monitor):
+    """Which values of what is logged are best, as far as its name tells."""
+    if monitor.endswith("accuracy"):
+        return "max"
+    if monitor.endswith(("loss", "entropy")):
+        return "min"
+    raise ValueError(
+        '`mode` must be "min" or "max" for a `monitor` whose name does not '
+        f"tell which values are best. Received: monitor={monitor!r}, with "
+        'mode="auto".'
+    )
 
 
 def _check_minutes(value):

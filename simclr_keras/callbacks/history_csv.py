@@ -94,7 +94,16 @@ class HistoryCSV(keras.callbacks.Callback):
         if not os.path.exists(self.path):
             return []
         with open(self.path, newline="") as file:
-            return list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        missing = {"epoch", "step", "seconds"} - set(reader.fieldnames or ())
+        if missing and reader.fieldnames:
+            raise ValueError(
+                "`path` must be a file that `HistoryCSV` has written, or none. "
+                f"Received: path={self.path!r}, without the columns "
+                f"{sorted(missing)}. Choose another path, or move the file."
+            )
+        return rows
 
     def _write(self):
         # Not every epoch has every value: see `fit(validation_freq=...)`.

@@ -8,6 +8,7 @@ import time
 import keras
 
 from simclr_keras import distribution
+from simclr_keras.argument_checks import check_names
 
 BAR_WIDTH = 24
 FIRST_LINE_AFTER = 30.0  # seconds of steps, in a file
@@ -50,6 +51,8 @@ class RunProgress(keras.callbacks.Callback):
 
     def __init__(self, metrics=None, stream=None):
         super().__init__()
+        if metrics is not None:
+            check_names("metrics", metrics)
         self.metrics = metrics
         self.stream = stream
         self._epoch = self._batches = 0

@@ -1,6 +1,5 @@
 """Everything that training continues from, in one file."""
 
-import contextlib
 import io
 import json
 
@@ -86,7 +85,7 @@ def load_training_state(model, path):
             f"{path!r}, with {len(random_states)} random generators, for a "
             f"model with {len(states)}."
         )
-    with _scope(model):
+    with distribution.scope(distribution.strategy_of(model)):
         model.load_weights(path)
         for state, value in zip(states, random_states):
             state.assign(value)
@@ -96,13 +95,8 @@ def load_training_state(model, path):
 def _build_optimizer(model):
     """Makes the slots, without which Keras skips the optimizer's state."""
     if not model.optimizer.built:
-        with _scope(model):
+        with distribution.scope(distribution.strategy_of(model)):
             model.optimizer.build(model.trainable_variables)
-
-
-def _scope(model):
-    strategy = distribution.strategy_of(model)
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
 def _read(path):

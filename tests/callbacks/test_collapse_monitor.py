@@ -144,7 +144,9 @@ def test_other_callbacks_see_the_logs(tmp_path):
         save_weights_only=True,
     )
     written = HistoryCSV(tmp_path / "history.csv")
-    checkpoints = Checkpoints(tmp_path / "checkpoints", monitor="h_rank_me")
+    checkpoints = Checkpoints(
+        tmp_path / "checkpoints", monitor="h_rank_me", mode="max"
+    )
     history = fit(
         model, CollapseMonitor(HELD_OUT), early, best, written, checkpoints
     )

@@ -100,3 +100,12 @@ def test_what_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
     fit(model, [history], initial_epoch=2, epochs=3)
     # The epoch that was not written is known to no file.
     assert history.history["epoch"] == [1.0, 3.0]
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "log.csv"
+    fit(make_model(), [keras.callbacks.CSVLogger(path)])
+    before = path.read_text()
+    with pytest.raises(ValueError, match=r"log\.csv'.*'seconds'"):
+        fit(make_model(), [HistoryCSV(path)])
+    assert path.read_text() == before

@@ -154,3 +154,8 @@ def test_seconds_are_written_as_on_a_clock():
         "1:05",
         "1:02:05",
     ]
+
+
+def test_metrics_are_a_sequence_of_names():
+    with pytest.raises(TypeError, match="`metrics` must be a sequence"):
+        RunProgress("loss")

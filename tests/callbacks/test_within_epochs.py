@@ -78,6 +78,74 @@ def test_the_best_is_kept(tmp_path):
     fit(make_model(), [checkpoints], epochs=3)
     assert checkpoints.best() == (1, 0)
     assert checkpoints.positions() == [(1, 0), (3, 0)]
+    again = Checkpoints(tmp_path, keep=1, monitor="loss", mode="max")
+    fit(model := make_model(), [], epochs=1)
+    assert again.restore(model) == 3
+    assert again.best() == (1, 0)
+
+
+class Logs(keras.callbacks.Callback):
+    """Logs values of its own, epoch by epoch; None is no value."""
+
+    def __init__(self, values, first=0):
+        super().__init__()
+        self.values, self.first = values, first
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = self.values[epoch - self.first]
+        if value is not None:
+            logs["q"] = value
+
+
+@pytest.mark.parametrize(
+    ("values", "mode", "first", "expected"),
+    [
+        ([5.0, 7.0, 8.0], "min", 3, (4, 0)),
+        ([np.nan, 0.5, 0.9, 0.2, 0.1], "max", 0, (3, 0)),
+        ([None, 3.0, None, 1.0, None], "min", 0, (4, 0)),
+        ([1.0, 2.0, 2.0], "max", 0, (2, 0)),
+        ([np.nan, np.nan], "max", 0, None),
+    ],
+)
+def test_the_best_is_that_of_its_epoch(values, mode, first, expected, tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, monitor="q", mode=mode)
+    last = first + len(values)
+    fit(
+        make_model(),
+        [Logs(values, first), checkpoints],
+        initial_epoch=first,
+        epochs=last,
+    )
+    assert checkpoints.best() == expected
+    kept = {expected, (last, 0)} - {None}
+    assert checkpoints.positions() == sorted(kept)
+
+
+def test_a_monitor_that_nothing_logs(tmp_path):
+    checkpoints = Checkpoints(tmp_path, monitor="val_loss")
+    with pytest.warns(UserWarning, match=r"'val_loss', and logs of \['loss'\]"):
+        fit(make_model(), [checkpoints])
+    assert checkpoints.best() is None
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"),
+    [("knn_accuracy", "max"), ("val_loss", "min"), ("z_entropy", "min")],
+)
+def test_names_that_tell_what_is_best(monitor, mode, tmp_path):
+    assert Checkpoints(tmp_path, monitor=monitor).mode == mode
+    with pytest.raises(ValueError, match=r"`mode` must be.*'h_rank_me'"):
+        Checkpoints(tmp_path, monitor="h_rank_me")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "steps"), [(1e-9, [1, 2, 3, 4]), (1e6, [])]
+)
+def test_every_so_many_minutes(minutes, steps, tmp_path):
+    checkpoints = Checkpoints(tmp_path, every_minutes=minutes, keep=9)
+    fit(make_model(), [checkpoints], epochs=1)
+    within = [(0, step) for step in steps]
+    assert checkpoints.positions() == [(0, 0), *within, (1, 0)]
 
 
 @pytest.mark.slow
@@ -262,3 +330,25 @@ def test_stopped_again_and_again(tmp_path):
     assert checkpoints.history["loss"] == expected
     for here, there in zip(state(model), state(straight), strict=True):
         np.testing.assert_array_equal(here, there)
+
+
+def test_signals_are_heard_while_fit_runs_and_not_after_it(tmp_path):
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.getsignal(number) for number in numbers]
+    within = []
+
+    def look(batch, logs=None):
+        within.append([signal.getsignal(number) for number in numbers])
+
+    looks = keras.callbacks.LambdaCallback()
+    looks.on_train_batch_end = look
+    fit(make_model(), [Checkpoints(tmp_path), looks])
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert not set(within[0]) & set(before)
+
+
+def test_of_several_the_last_is_discarded(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    fit(make_model(), [checkpoints], epochs=3)
+    checkpoints.discard_unproven()
+    assert checkpoints.positions() == [(0, 0), (1, 0), (2, 0)]
