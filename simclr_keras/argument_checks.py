@@ -49,8 +49,8 @@ def check_boolean(name, value):
 
 
 def check_positive_integer(name, value):
-    """Raises a `TypeError` or `ValueError` unless it is a positive `int`."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    """Raises a `TypeError` or `ValueError` unless it is a positive integer."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(
             f"`{name}` must be an integer. Received: "
             f"{name}={value!r} of type {type(value)}."

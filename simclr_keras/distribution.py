@@ -140,6 +140,22 @@ def global_batch_size(batch_size):
     return ops.sum(batch_sizes(batch_size))
 
 
+def share_of_batch(batch_size, dtype):
+    """The part of the global batch's images that this replica has.
+
+    Args:
+        batch_size: Number of images of this replica, as in `batch_sizes`.
+        dtype: String, of the result.
+
+    Returns:
+        1.0, or a scalar tensor.
+    """
+    if _replica_context() is None:
+        return 1.0
+    total = ops.cast(global_batch_size(batch_size), dtype)
+    return ops.cast(batch_size, dtype) / total
+
+
 def all_gather(x):
     """Concatenates a tensor of every replica along the first axis.
 

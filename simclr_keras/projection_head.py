@@ -3,7 +3,11 @@
 import keras
 
 from simclr_keras import distribution
-from simclr_keras.argument_checks import to_numbers
+from simclr_keras.argument_checks import (
+    check_positive_integer,
+    plain,
+    to_numbers,
+)
 from simclr_keras.batch_norm import batch_norm
 
 
@@ -37,6 +41,7 @@ class ProjectionHead(keras.layers.Layer):
         Float tensor (B, D).
 
     Raises:
+        TypeError: If a number is not an integer.
         ValueError: If an argument is out of its range, or the input is not
             (B, F).
 
@@ -68,11 +73,7 @@ class ProjectionHead(keras.layers.Layer):
             ("num_layers", num_layers),
             ("hidden_dim", 1 if hidden_dim is None else hidden_dim),
         ):
-            if not (isinstance(value, int) and value > 0):
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: "
-                    f"{name}={value!r}."
-                )
+            check_positive_integer(name, value)
         kinds = ("nonlinear", "linear", "none")
         if not isinstance(kind, str) or kind not in kinds:
             raise ValueError(
@@ -80,9 +81,9 @@ class ProjectionHead(keras.layers.Layer):
                 f"Received: kind={kind!r}."
             )
         distribution.synchronizes(synchronized)
-        self.output_dim = output_dim
-        self.num_layers = num_layers
-        self.hidden_dim = hidden_dim
+        self.output_dim = plain(output_dim)
+        self.num_layers = plain(num_layers)
+        self.hidden_dim = plain(hidden_dim)
         self.kind = kind
         self.synchronized = synchronized
         self.layers = []

@@ -250,7 +250,6 @@ def test_saves_and_loads(kind, tmp_path):
     ("name", "value"),
     [
         ("output_dim", 0),
-        ("output_dim", 1.5),
         ("num_layers", -1),
         ("hidden_dim", 0),
         ("kind", "mlp"),
@@ -258,6 +257,13 @@ def test_saves_and_loads(kind, tmp_path):
 )
 def test_bad_arguments(name, value):
     checks.check_rejects(ProjectionHead, name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("output_dim", 1.5), ("num_layers", True)]
+)
+def test_what_is_no_integer(name, value):
+    checks.check_rejects(ProjectionHead, name, value, TypeError)
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 4, 6), (6,)])
@@ -287,3 +293,8 @@ def test_a_kind_that_is_no_string():
     checks.check_rejects(ProjectionHead, "kind", ["linear"])
     with pytest.raises(ValueError, match="`kind` must be one of"):
         ProjectionHead(kind=np.array(["linear", "none"]))
+
+
+def test_integers_of_numpy():
+    head = ProjectionHead(np.int64(8), num_layers=np.int32(2))
+    assert type(head.get_config()["output_dim"]) is int

@@ -91,6 +91,12 @@ class ContrastiveLoss(keras.losses.Loss):
         self._temperature.build()
 
     @property
+    def learned_temperature(self):
+        """The `LearnedTemperature`, or None."""
+        is_learned = isinstance(self._temperature, LearnedTemperature)
+        return self._temperature if is_learned else None
+
+    @property
     def variables(self):
         """List of what the loss keeps: the temperature, once it is built."""
         kept = self._temperature

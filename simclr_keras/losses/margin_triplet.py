@@ -77,6 +77,11 @@ class MarginTripletLoss(ContrastiveLoss):
         )
         self.semi_hard = check_boolean("semi_hard", semi_hard)
 
+    @property
+    def temperature(self):
+        """None: this loss has no temperature."""
+        return None
+
     def view_losses(self, z_i, z_j, labels=None):
         z = stack_views(z_i, z_j)
         products, itself, partner = all_pairs(z)

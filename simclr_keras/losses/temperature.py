@@ -22,8 +22,10 @@ class LearnedTemperature:
     CLIP does.
 
     The learning rate is the model's: log(t) takes a step of the learning rate
-    times a gradient of the order of 1. `LARS` gives it neither weight decay nor
-    a trust ratio. `float(model.loss.temperature)` tells what it is.
+    times a gradient of the order of 1 to 10. Rates of about 0.001, as of Adam,
+    suit it. `LARS` gives it neither weight decay nor a trust ratio, and rates
+    such as LARS's 0.3 take it to a bound within a few steps.
+    `float(model.loss.temperature)` tells what it is.
 
     Args:
         initial: Positive number to start from. Defaults to 0.1.

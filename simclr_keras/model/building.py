@@ -4,6 +4,7 @@ import keras
 
 from simclr_keras import distribution, keras_private
 from simclr_keras.model import batch as batches
+from simclr_keras.model import checks
 from simclr_keras.model.tracing import trace
 
 
@@ -136,6 +137,10 @@ class BuildsAndSaves:
         if description is not None:
             batch = batches.unpack(*description)
             images = batches.images_of(batch)
+            if self.is_complete():
+                checks.check_channels(
+                    images.shape[-1], (self._state.image_shape or [None])[-1]
+                )
             self._state.image_shape = (None, *tuple(images.shape)[1:])
             if not self.is_complete():
                 self.complete(*description)

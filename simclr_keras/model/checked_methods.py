@@ -57,7 +57,7 @@ class CheckedMethods:
         self.micro_batch_size = micro_batch_size
         loss = NTXentLoss() if loss is None else loss
         checks.check_loss(loss)
-        checks.check_metrics(metrics)
+        checks.check_metrics(metrics, self._own_metric_names())
         for name, value in (
             ("loss_weights", loss_weights),
             ("weighted_metrics", weighted_metrics),
@@ -68,7 +68,7 @@ class CheckedMethods:
                     f"weights of images. Received: {name}={value!r}."
                 )
         if isinstance(loss, ContrastiveLoss):
-            with distribution.scope(getattr(self, "distribute_strategy", None)):
+            with distribution.scope(distribution.strategy_of(self)):
                 loss.build()
         self.may_compile = jit_compile is not False
         self._state.compiled.clear()
@@ -82,6 +82,10 @@ class CheckedMethods:
             jit_compile=jit_compile,
             auto_scale_loss=auto_scale_loss,
         )
+        checks.warn_of_loss_scale(
+            self.optimizer, (self.encoder, self.projection_head)
+        )
+        checks.warn_of_fast_temperature(self.optimizer, loss)
 
     def fit(
         self,
@@ -233,13 +237,22 @@ class CheckedMethods:
         self.sync_state()
         self._state.watch.tell()
 
+    def _own_metric_names(self):
+        names = ["loss", "contrastive_accuracy", "contrastive_entropy"]
+        if self.num_classes is not None:
+            names += ["probe_loss", "probe_accuracy"]
+        return names
+
     def _with_own(self, callbacks):
         """The callbacks with that which tells of values, and directions."""
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(TellOfValues())
-            return callbacks
+        is_list = isinstance(callbacks, keras.callbacks.CallbackList)
+        params = callbacks.params if is_list else None
         callbacks = [
-            each for each in keras.tree.flatten(callbacks) if each is not None
+            each
+            for each in keras.tree.flatten(
+                callbacks.callbacks if is_list else callbacks
+            )
+            if each is not None
         ]
         directions = {
             metric.name: metric.direction
@@ -252,7 +265,12 @@ class CheckedMethods:
             if getattr(each, "mode", None) == "auto" and name in directions:
                 each.mode = directions[name]
         # First, so that what follows saves nothing that is refused.
-        return [TellOfValues(), *callbacks]
+        callbacks = [TellOfValues(), *callbacks]
+        if is_list:
+            return keras.callbacks.CallbackList(
+                callbacks, model=self, **(params or {})
+            )
+        return callbacks
 
     def _check_data(
         self,
@@ -285,10 +303,7 @@ class CheckedMethods:
             checks.check_remainder(
                 part,
                 size or 32,
-                # Only TensorFlow's models have strategies.
-                distribution.num_replicas(
-                    getattr(self, "distribute_strategy", None)
-                ),
+                distribution.num_replicas(distribution.strategy_of(self)),
                 num_steps,
             )
         self._check_arrays(arrays)

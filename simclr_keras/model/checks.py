@@ -7,8 +7,9 @@ import warnings
 import keras
 import numpy as np
 
-from simclr_keras import distribution, user_code
+from simclr_keras import distribution, keras_private, user_code
 from simclr_keras.model.batch import IMAGE, LABEL, images_of, view_names
+from simclr_keras.optimizers import LARS
 from simclr_keras.value_range import check_dtype, looks_scaled
 
 SINGLE_IMAGE = (
@@ -90,15 +91,17 @@ def check_micro_batch_size(size):
         )
 
 
-def check_metrics(metrics):
+def check_metrics(metrics, taken):
     """Raises unless metrics can be of two projections.
 
     Args:
         metrics: As in `compile`.
+        taken: List of strings, the names of the model's own metrics.
 
     Raises:
         TypeError: If one is not a callable.
-        ValueError: If one is of Keras's that compares labels with predictions.
+        ValueError: If one is of Keras's that compares labels with predictions,
+            or would be logged by the name of another one.
     """
     for metric in keras.tree.flatten(metrics):
         if metric is None:
@@ -118,6 +121,13 @@ def check_metrics(metrics):
                 "`metrics` must compare the projections of two views. "
                 f"Received: {metric!r}, which compares labels with "
                 f"predictions. {advice}"
+            )
+        name = getattr(metric, "name", getattr(metric, "__name__", None))
+        if name in taken:
+            raise ValueError(
+                "`metrics` must have other names than the model's own, "
+                f"{taken}, or one of the two is not seen. Received: "
+                f"{metric!r}; give it a `name`."
             )
 
 
@@ -152,6 +162,19 @@ def check_encoder_input(encoder, shape):
             f"{tuple(shape)[1:]}. Make one of them fit the other; an encoder "
             f"that begins with keras.Input((None, None, {expected[3]})) takes "
             "images of any size."
+        )
+
+
+def check_channels(channels, before):
+    """Raises a `ValueError` if images have other channels than those before.
+
+    Args:
+        channels, before: Integers, or None where they are not known.
+    """
+    if None not in (channels, before) and channels != before:
+        raise ValueError(
+            f"The model was made for images of {before} channels. Received "
+            f"images of {channels}. Make another model for these."
         )
 
 
@@ -225,7 +248,8 @@ def check_dtype_of_parts(dtype, parts):
     if dtype is None:
         return
     wanted = keras.dtype_policies.get(dtype).compute_dtype
-    others = [part for part in parts if part.compute_dtype != wanted]
+    # A container such as `keras.Sequential` computes nothing itself.
+    others = [part for part in parts if not _computes_in(part, wanted)]
     if others:
         names = ", ".join(
             f"{part.name!r} in {part.compute_dtype}" for part in others
@@ -234,6 +258,41 @@ def check_dtype_of_parts(dtype, parts):
             f"The model was given the dtype {wanted}, but its layers compute "
             f"in their own: {names}. Set it before they are made, by "
             "keras.config.set_dtype_policy(...), or give it to each of them.",
+            stacklevel=user_code.stacklevel(),
+        )
+
+
+def _computes_in(part, dtype):
+    layers = keras_private.flatten_layers(part)
+    return any(layer.compute_dtype == dtype for layer in layers)
+
+
+def warn_of_loss_scale(optimizer, parts):
+    """Warns of layers in float16 whose loss is not scaled."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return
+    names = [part.name for part in parts if _computes_in(part, "float16")]
+    if names:
+        warnings.warn(
+            f"Layers of {', '.join(map(repr, names))} compute in float16, in "
+            "which small gradients become zero, and the optimizer does not "
+            'scale the loss. Give the model dtype="mixed_float16" as well, or '
+            "wrap the optimizer in keras.optimizers.LossScaleOptimizer.",
+            stacklevel=user_code.stacklevel(),
+        )
+
+
+def warn_of_fast_temperature(optimizer, loss):
+    """Warns of a temperature that LARS would drive to a bound."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    learned = getattr(loss, "learned_temperature", None)
+    if learned is not None and isinstance(optimizer, LARS):
+        warnings.warn(
+            "A LearnedTemperature takes steps of the learning rate itself, "
+            "which LARS makes small for other weights alone: at its rates the "
+            f"temperature is at a bound, {learned.minimum} or "
+            f"{learned.maximum}, within a few steps. Use an optimizer with "
+            "rates of about 0.001, such as AdamW, or a fixed temperature.",
             stacklevel=user_code.stacklevel(),
         )
 

@@ -12,6 +12,7 @@ from simclr_keras import distribution, keras_private, metrics
 from simclr_keras.augmentation import as_augmentation
 from simclr_keras.augmentation.contract import AfterCrop, view_key
 from simclr_keras.encoders.representation import check_representations
+from simclr_keras.losses import ContrastiveLoss
 from simclr_keras.model import batch as batches
 from simclr_keras.model import checks
 from simclr_keras.model.batch import IMAGE, LABEL
@@ -24,6 +25,8 @@ from simclr_keras.value_range import check_dtype, standardize_value_range
 
 # The seed of the views in `evaluate`.
 _EVALUATION_SEED = 0
+# Attributes that are looked at when a model is made, and not in each step.
+_FIXED = ("augmentation", "num_classes", "value_range")
 
 
 @keras.saving.register_keras_serializable(package="simclr_keras")
@@ -65,7 +68,8 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             not know views as well as images. Defaults to `"views"`.
         **kwargs: Of `keras.Model`. A `dtype` is not that of the encoder and
             the head, which have their own: set a global policy before they are
-            made, or give it to them.
+            made, or give it to them. In float16 the model must have it too, for
+            the optimizer to scale the loss.
 
     Call arguments:
         images: Tensor (B, H, W, C) in `value_range`, as `fit` takes it. Images
@@ -218,6 +222,13 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
                 "be an attribute of a subclass as well. Received: "
                 f"{type(self).__name__}.{name} = {value!r}. Choose another "
                 "name."
+            )
+        # What the steps are made of by now; a file would say something else.
+        if name in _FIXED and name in self.__dict__:
+            raise AttributeError(
+                f"`{name}` of a SimCLRModel is what it was made with. Make "
+                "another model of the same `encoder` and `projection_head` "
+                "instead, which share their weights."
             )
         super().__setattr__(name, value)
 
@@ -594,9 +605,15 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
             values = loss(z_i, z_j)
         if len(values.shape):  # What is not reduced: a row a view or an image.
             return distribution.global_mean(values)
+        if isinstance(loss, ContrastiveLoss):
+            return values  # Of all replicas already.
         if isinstance(loss, keras.losses.Loss):
-            return values  # A share already.
-        return values / self._num_replicas()
+            if loss.reduction == "sum":
+                return values
+            values = values * self._num_replicas()  # By which Keras divides.
+        # The mean of this replica's rows, which may be fewer than another's.
+        rows = ops.shape(z_i)[0]
+        return values * distribution.share_of_batch(rows, values.dtype)
 
     def _uses_labels(self):
         return getattr(self.loss, "uses_labels", False)
@@ -666,7 +683,12 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
 
     def without_unused_labels(self, batch):
         """A batch without labels that neither probe nor loss looks at."""
-        if self.num_classes is not None or self._uses_labels():
+        if (
+            self.num_classes is not None
+            or self._uses_labels()
+            or self._overrides("contrastive_loss")
+            or self._overrides("update_metrics")
+        ):
             return batch
         return {k: part for k, part in batch.items() if k != LABEL}
 

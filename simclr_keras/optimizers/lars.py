@@ -1,6 +1,5 @@
 """Layer-wise adaptive rate scaling."""
 
-import math
 import numbers
 import re
 import warnings
@@ -9,7 +8,7 @@ import keras
 from keras import ops
 
 from simclr_keras import keras_private
-from simclr_keras.argument_checks import LARGEST, check_boolean
+from simclr_keras.argument_checks import check_boolean, check_number
 
 # Excluded by default whatever the rank, by `variable.path`.
 _EXCLUDED = re.compile(
@@ -122,8 +121,8 @@ class LARS(keras_private.OwnWeightDecay, keras.optimizers.Optimizer):
         **kwargs,
     ):
         if isinstance(learning_rate, numbers.Real):
-            _check_number("learning_rate", learning_rate)
-            learning_rate = float(learning_rate)  # Keras takes no integer.
+            # Keras takes no integer.
+            learning_rate = float(_not_negative("learning_rate", learning_rate))
         elif not callable(learning_rate) and not isinstance(
             learning_rate, keras.optimizers.schedules.LearningRateSchedule
         ):
@@ -132,9 +131,16 @@ class LARS(keras_private.OwnWeightDecay, keras.optimizers.Optimizer):
                 f"callable. Received: learning_rate={learning_rate!r} of type "
                 f"{type(learning_rate).__name__}."
             )
-        _check_number("momentum", momentum, high=1)
-        _check_number("weight_decay", weight_decay)
-        _check_number("trust_coefficient", trust_coefficient, positive=True)
+        momentum = check_number(
+            "momentum", momentum, "lie in [0, 1]", lambda x: 0 <= x <= 1
+        )
+        weight_decay = _not_negative("weight_decay", weight_decay)
+        trust_coefficient = check_number(
+            "trust_coefficient",
+            trust_coefficient,
+            "be a positive number",
+            lambda x: x > 0,
+        )
         check_boolean("nesterov", nesterov)
         _check_patterns("exclude", exclude)
         _check_patterns("exclude_from_decay", exclude_from_decay)
@@ -298,18 +304,8 @@ def _found(patterns, path):
     return any(re.search(pattern, path) for pattern in patterns)
 
 
-def _check_number(name, value, high=math.inf, positive=False):
-    if not isinstance(value, numbers.Real):
-        raise TypeError(
-            f"`{name}` must be a number. Received: {name}={value!r} of type "
-            f"{type(value).__name__}."
-        )
-    is_finite = value <= LARGEST
-    if not 0 <= value <= high or not is_finite or (positive and not value):
-        wanted = "be a positive number" if positive else "be a number >= 0"
-        if high < math.inf:
-            wanted = f"lie in [0, {high}]"
-        raise ValueError(f"`{name}` must {wanted}. Received: {name}={value!r}.")
+def _not_negative(name, value):
+    return check_number(name, value, "be a number >= 0", lambda x: x >= 0)
 
 
 def _check_patterns(name, patterns):

@@ -86,6 +86,37 @@ def ragged(strategy, count, policy, probe_on):
     }, [w.numpy() for w in model.weights]
 
 
+class Distance(keras.losses.Loss):
+    def call(self, z_1, z_2):
+        return keras.ops.sum((z_1 - z_2) ** 2, axis=-1)
+
+
+SCALAR = {
+    "mean": Distance(),
+    "sum": Distance(reduction="sum"),
+    "function": lambda z_1, z_2: keras.ops.mean((z_1 - z_2) ** 2),
+}
+
+
+def scalar_loss(strategy, loss, count):
+    """What `evaluate` gives, and the sum of weights after a `fit`."""
+    views = np.random.default_rng(0).random((2, count, 8, 8, 1), "float32")
+    views = {"view_1": views[0], "view_2": views[1]}
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = simclr_keras.SimCLRModel(
+            keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]),
+            simclr_keras.ProjectionHead(4, kind="linear"),
+            value_range=(0, 1),
+        )
+        model.compile(keras.optimizers.SGD(0.01), loss)
+    arguments = {"batch_size": BATCH_SIZE, "verbose": 0}
+    model.fit(views, shuffle=False, **arguments)
+    logs = model.evaluate(views, return_dict=True, **arguments)
+    weights = [np.abs(w.numpy()).sum() for w in model.trainable_weights]
+    return [logs["loss"], float(sum(weights))]
+
+
 def overflow(strategy):
     """A step of mixed_float16 that overflows on the second replica alone.
 
@@ -231,6 +262,14 @@ def main():
                 for a, b in zip(weights, expected)
             ),
         }
+
+    found["scalar_losses"] = {
+        name: [
+            scalar_loss(where, loss, count)
+            for where in (strategy, tf.distribute.get_strategy())
+        ]
+        for name, loss in SCALAR.items()
+    }
 
     images = np.zeros((BATCH_SIZE + 1, 8, 8, 1), "uint8")
     model = make_model(strategy)

@@ -37,6 +37,12 @@ def test_uneven_last_batch_is_exact(found):
     assert on_views["fit_probe_loss"] != ragged["logs"]["fit_probe_loss"]
 
 
+@pytest.mark.parametrize("name", ["mean", "sum", "function"])
+def test_a_loss_that_is_a_scalar_of_uneven_replicas(found, name):
+    replicas, one = found["scalar_losses"][name]
+    assert replicas == pytest.approx(one, rel=1e-5)  # float32
+
+
 def test_replica_without_images_is_refused(found):
     for case in ("one_over", "empty_replica"):
         assert "drop_remainder=True" in found[case], case

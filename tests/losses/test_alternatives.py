@@ -388,3 +388,10 @@ def test_what_is_not_finite_is_not_hidden(loss, value):
         spoilt = z.copy()
         spoilt[0, rows, 1] = value
         assert not np.isfinite(loss(*spoilt, **arguments))
+
+
+def test_margin_triplet_has_no_temperature():
+    loss = losses.MarginTripletLoss()
+    assert loss.temperature is None
+    with pytest.raises(AttributeError, match="temperature"):
+        loss.temperature = 0.5

@@ -170,3 +170,25 @@ def test_a_dtype_that_they_have():
         tiny_model(dtype="float32")
         with checks.dtype_policy("mixed_bfloat16"):
             tiny_model(dtype="mixed_bfloat16")
+
+
+def test_half_precision_whose_loss_is_not_scaled():
+    def make(optimizer, **kwargs):
+        encoder = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                keras.layers.Conv2D(8, 3, dtype="mixed_float16"),
+                keras.layers.GlobalAveragePooling2D(dtype="mixed_float16"),
+            ],
+            name="half",
+        )
+        return tiny_model(optimizer, encoder=encoder, **kwargs)
+
+    with pytest.warns(UserWarning, match="'half' compute in float16"):
+        make("sgd")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)))
+        head = ProjectionHead(4, dtype="mixed_float16")
+        # The container's own policy is float32, and says nothing.
+        make("sgd", projection_head=head, dtype="mixed_float16")

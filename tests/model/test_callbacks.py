@@ -3,6 +3,7 @@
 import csv
 
 import keras
+import pytest
 
 from tests.model.models import (
     EAGER,
@@ -71,3 +72,18 @@ def test_the_direction_of_metrics_is_known(tmp_path):
             assert callback.mode == mode
             assert callback.monitor_op(better, worse)
     assert chosen.mode == "max"
+
+
+def test_a_list_of_callbacks_as_keras_makes_it():
+    model = tiny_model(num_classes=NUM_CLASSES, compiling=EAGER)
+    early = keras.callbacks.EarlyStopping("probe_accuracy", patience=5)
+    history = keras.callbacks.History()
+    callbacks = keras.callbacks.CallbackList([early, history], model=model)
+    fit(model, IMAGES, LABELS, epochs=2, callbacks=callbacks)
+    assert early.mode == "max"
+    assert len(history.history["loss"]) == 2
+    model.evaluate(IMAGES, LABELS, verbose=0, callbacks=callbacks)
+    model.predict(IMAGES, verbose=0, callbacks=callbacks)
+    # What is looked at beside the user's callbacks is.
+    with pytest.raises(ValueError, match="Labels must"):
+        fit(model, IMAGES, LABELS + NUM_CLASSES, callbacks=callbacks)

@@ -1,13 +1,16 @@
 """Losses and metrics that `compile` is given, and those it refuses."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
 
-from simclr_keras import NTXentLoss, SimCLRModel
-from simclr_keras.losses import ContrastiveLoss
+from simclr_keras import LARS, NTXentLoss, SimCLRModel
+from simclr_keras.losses import ContrastiveLoss, LearnedTemperature
+from simclr_keras.metrics import ContrastiveEntropy
 from tests import checks
 from tests.model.by_hand import ByHand
 from tests.model.models import (
@@ -160,7 +163,38 @@ def test_a_loss_refuses_labels_that_are_no_integers(wrong, compiling):
     fit(tiny_model(compiling=compiling), IMAGES, labels, epochs=1)
 
 
+class OfLabels(SimCLRModel):
+    def contrastive_loss(self, projections, labels=None, *_, **__):
+        return ops.mean(ops.cast(labels, "float32"))
+
+
+@pytest.mark.parametrize("wrong", [0.5, 2.0**40])
+def test_an_overridden_loss_is_given_no_labels_that_it_would_misread(wrong):
+    model = tiny_model(cls=OfLabels, compiling=EAGER)
+    with pytest.raises(RAISED, match="Labels must be integers of 32 bits"):
+        fit(model, IMAGES, LABELS + wrong, epochs=1)
+
+
+def test_a_learned_temperature_is_not_for_lars():
+    loss = NTXentLoss(LearnedTemperature(0.1))
+    model = tiny_model()
+    with pytest.warns(UserWarning, match="at a bound, 0.01 or 1.0"):
+        model.compile(LARS(0.3), loss)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.compile(keras.optimizers.AdamW(1e-3), loss)
+        model.compile(LARS(0.3), NTXentLoss(0.1))
+
+
 # --- What cannot be meant ----------------------------------------------------
+@pytest.mark.parametrize(
+    "metric", [ContrastiveEntropy(0.5), keras.metrics.CosineSimilarity("loss")]
+)
+def test_a_metric_of_the_name_of_another(metric):
+    with pytest.raises(ValueError, match="other names than the model's own"):
+        tiny_model(compiling={"metrics": [metric]})
+
+
 @pytest.mark.parametrize(
     ("loss", "error"),
     [

@@ -188,6 +188,22 @@ def test_attributes_that_are_methods(name):
         setattr(tiny_model(), name, 0.5)
 
 
+@pytest.mark.parametrize("name", ["augmentation", "num_classes", "value_range"])
+def test_attributes_of_which_the_steps_are_made(name):
+    model = tiny_model()
+    before = getattr(model, name)
+    with pytest.raises(AttributeError, match=f"`{name}`.*Make another model"):
+        setattr(model, name, None)
+    assert getattr(model, name) is before
+
+
+def test_images_of_other_channels_than_before():
+    model = tiny_model(compiling=EAGER)
+    fit(model, IMAGES, epochs=1)
+    with pytest.raises(ValueError, match=r"images of 3 channels.*images of 1"):
+        fit(model, IMAGES[..., :1], epochs=1)
+
+
 def test_other_attributes():
     model = tiny_model()
     model.scale_of_views = 0.5

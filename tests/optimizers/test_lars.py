@@ -775,3 +775,17 @@ def test_arguments_that_keras_would_not_name(name, value, error):
 def test_what_are_no_variables_to_exclude(variables):
     with pytest.raises(TypeError, match="`var_list` must be"):
         LARS().exclude_from_weight_decay(variables)
+
+
+def test_numbers_of_numpy_become_pythons():
+    optimizer = LARS(
+        np.float32(0.5),
+        momentum=np.float32(0.5),
+        weight_decay=np.float64(1e-4),
+        trust_coefficient=np.float32(0.25),
+    )
+    config = optimizer.get_config()
+    for name in ("momentum", "weight_decay", "trust_coefficient"):
+        assert type(config[name]) is float, name
+    with pytest.raises(TypeError, match="`momentum` must"):
+        LARS(momentum=True)
