@@ -13,6 +13,7 @@ DEFAULTS = {
     "method": "simclr",  # or "supervised": cross entropy with all labels
     "width": 0.125,
     "depth": 18,
+    "stem": "cifar",
     "epochs": 20,
     "batch_size": 128,
     # Views.

@@ -40,6 +40,13 @@ CHOICES = {
     "temperature": (0.1, 0.5),
 }
 OWN_STEPS = 1000  # of own_data: of few images, 20 epochs teach nothing
+# What own_data recommends for photos, and what its trials take from it: what is
+# best for small views and a narrow network need not be best for others.
+FOR_PHOTOS = "small"
+TAKEN = {
+    **{"width": "width_multiplier", "batch_size": "batch_size"},
+    **{key: key for key in ("depth", "stem", *CHOICES)},
+}
 NEED_COLOURS = ("augmentation_pairs", "invariance")
 # What a page calls what was measured.
 METRICS = {
@@ -95,9 +102,9 @@ def parse_arguments(arguments=None):
     parser.add_argument(
         "--image_size",
         type=command_line.positive,
-        default=32,
         metavar="PIXELS",
-        help="side to which the images of --image_folder are shrunk",
+        help="side to which the images of --image_folder are shrunk. Default: "
+        "32, and for own_data that of the recipe it ends in",
     )
     for flag, default, help_ in (
         (
@@ -115,16 +122,17 @@ def parse_arguments(arguments=None):
             metavar="N",
             help=help_,
         )
+    own = "and for own_data on photos the recipe's"
     for name, also in (
-        ("batch_size", "; for own_data at most a quarter of the images"),
-        ("depth", ""),
+        ("batch_size", f"{own}, at most a quarter of the images"),
+        ("depth", own),
     ):
         parser.add_argument(
             f"--{name}",
             type=command_line.positive,
-            default=studies.DEFAULTS[name],
             metavar="N",
-            help=f"of the trials that do not study it{also}",
+            help="of the trials that do not study it. Default: "
+            f"{studies.DEFAULTS[name]}, {also}",
         )
     parser.add_argument(
         "--epochs",
@@ -136,8 +144,8 @@ def parse_arguments(arguments=None):
     parser.add_argument(
         "--width",
         type=float,
-        default=studies.DEFAULTS["width"],
-        help="of the ResNet, likewise",
+        help=f"of the ResNet, likewise. Default: {studies.DEFAULTS['width']}, "
+        f"{own}",
     )
     parser.add_argument(
         "--output",
@@ -148,7 +156,7 @@ def parse_arguments(arguments=None):
     )
     options = parser.parse_args(arguments)
     with command_line.one_line_errors(parser):
-        if not options.width > 0:
+        if options.width is not None and not options.width > 0:
             raise command_line.UsageError(
                 f"--width must be positive. Received: {options.width}"
             )
@@ -163,7 +171,38 @@ def parse_arguments(arguments=None):
         command_line.check_test_folder(
             "--image_folder", options.image_folder, options.test_folder
         )
+        if options.image_size is None:
+            recipe = RECIPES[FOR_PHOTOS]["image_size"]
+            options.image_size = recipe if is_of_photos(options) else 32
     return parser, options
+
+
+def is_of_photos(options):
+    """Whether `own_data` is to end in the recipe for photos."""
+    return options.study == OWN_DATA and options.image_folder is not None
+
+
+def make_defaults(options, num_images):
+    """What a trial is made of, in place of `studies.DEFAULTS`."""
+    recipe = RECIPES[FOR_PHOTOS] if is_of_photos(options) else {}
+    defaults = {
+        **studies.DEFAULTS,
+        **{key: recipe[name] for key, name in TAKEN.items() if recipe},
+        **{
+            key: getattr(options, key)
+            for key in ("epochs", "batch_size", "depth", "width")
+            if getattr(options, key) is not None
+        },
+    }
+    if options.study == OWN_DATA:
+        # A few hundred images make few steps an epoch.
+        defaults["batch_size"] = min(
+            defaults["batch_size"], max(2, num_images // 4)
+        )
+        if options.epochs is None:
+            steps = num_images // defaults["batch_size"]
+            defaults["epochs"] = max(defaults["epochs"], -(-OWN_STEPS // steps))
+    return defaults
 
 
 def load_images(options):
@@ -492,9 +531,9 @@ def advice(chosen, options, trials):
     values = {key: trials.defaults[key] for key in CHOICES} | chosen
     batch_size = trials.defaults["batch_size"]
     if options.image_folder:
-        # Its length is in steps, whatever the number of images; its views are
-        # larger than those of the trials, which were to be quick.
-        recipe = "small"
+        # Its length is in steps, whatever the number of images: three times
+        # that of the trials.
+        recipe = FOR_PHOTOS
         where = f"--image_folder={shlex.quote(options.image_folder)}"
         if options.test_folder:
             where += f" --test_folder={shlex.quote(options.test_folder)}"
@@ -519,24 +558,7 @@ def main(arguments=None):
     with command_line.one_line_errors(parser):
         loading.load_tensorflow()
         images = load_images(options)
-        defaults = {
-            **studies.DEFAULTS,
-            **{
-                key: getattr(options, key)
-                for key in ("epochs", "batch_size", "depth", "width")
-                if getattr(options, key) is not None
-            },
-        }
-        if options.study == OWN_DATA:
-            # A few hundred images make few steps an epoch.
-            defaults["batch_size"] = min(
-                defaults["batch_size"], max(2, len(images.train) // 4)
-            )
-            if options.epochs is None:
-                steps = len(images.train) // defaults["batch_size"]
-                defaults["epochs"] = max(
-                    defaults["epochs"], -(-OWN_STEPS // steps)
-                )
+        defaults = make_defaults(options, len(images.train))
         folder = os.path.join(options.output, options.study)
         trials_folder = os.path.join(options.output, "trials")
         os.makedirs(folder, exist_ok=True)

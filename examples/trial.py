@@ -124,7 +124,7 @@ def _encoder(config, images):
     return simclr_keras.encoders.ResNet(
         config["depth"],
         width_multiplier=config["width"],
-        stem="cifar",
+        stem=config["stem"],
         input_shape=(height, width, channels),
     )
 
