@@ -88,7 +88,9 @@ def file_of(path, label):
     return next((path / f"{label}").iterdir())
 
 
-@pytest.mark.parametrize("kind", ["jpg", "png", "mixed"])
+@pytest.mark.parametrize(
+    "kind", ["jpg", pytest.param("png", marks=pytest.mark.slow), "mixed"]
+)
 @pytest.mark.parametrize(
     "channels", [3, pytest.param(1, marks=pytest.mark.slow)]
 )

@@ -206,7 +206,9 @@ def test_unreadable_file_is_named_when_met(classes, make):
     assert str(path) in str(info.value)
 
 
-@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize(
+    "in_memory", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
 def test_unreadable_files_are_skipped_counted_and_named(classes, in_memory):
     whole = data.load_image_folder(classes, 8, test_fraction=0.25)
     broken = [

@@ -322,7 +322,9 @@ def test_exported_again(tmp_path):
 
 
 # --- Preprocessing ----------------------------------------------------------
-@pytest.mark.parametrize("value_range", [(0, 255), (-1, 1)])
+@pytest.mark.parametrize(
+    "value_range", [(0, 255), pytest.param((-1, 1), marks=pytest.mark.slow)]
+)
 def test_preprocessing_is_the_model_s(value_range, tmp_path):
     model = tiny_model(
         augmentation=SimCLRAugmentation(

@@ -150,7 +150,7 @@ def test_a_loss_without_the_labels_it_asks_for():
         (np.nan, EAGER),
         (1.5, EAGER),
         (2.0**32, EAGER),
-        (1.5, {"jit_compile": True}),
+        pytest.param(1.5, {"jit_compile": True}, marks=pytest.mark.slow),
     ],
 )
 def test_a_loss_refuses_labels_that_are_no_integers(wrong, compiling):

@@ -104,14 +104,22 @@ def whole():
 
 # --- What it is equal to -----------------------------------------------------
 @pytest.mark.parametrize(
-    "size", [1, 6, pytest.param(50, marks=pytest.mark.slow)]
+    "size",
+    [
+        pytest.param(1, marks=pytest.mark.slow),
+        6,
+        pytest.param(50, marks=pytest.mark.slow),
+    ],
 )
 def test_equals_the_whole_batch(size, whole):
     # Batches of no known size: one loop for each of two sizes in the graph.
     assert_equal(train(size, compiling={}), whole)
 
 
-@pytest.mark.parametrize("norm", [layer_norm, frozen_batch_norm])
+@pytest.mark.parametrize(
+    "norm",
+    [pytest.param(layer_norm, marks=pytest.mark.slow), frozen_batch_norm],
+)
 def test_equals_it_under_every_norm_of_single_images(norm):
     assert_equal(train(7, norm), train(None, norm))
 
@@ -176,7 +184,7 @@ CASES = {
 }
 
 
-SLOW = ("three_views", "composition", "generator")
+SLOW = ("three_views", "two_sizes", "composition", "generator")
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,11 @@ def test_one_batch_at_a_time(compiling):
 
 @pytest.mark.parametrize(
     ("compiling", "source"),
-    [(EAGER, np.asarray), (GRAPH, generator), (XLA, dataset)],
+    [
+        (EAGER, np.asarray),
+        (GRAPH, generator),
+        pytest.param(XLA, dataset, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("use", ["fit", "evaluate", "predict"])
 def test_floats_in_0_to_1_are_told_once(compiling, source, use):

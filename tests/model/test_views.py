@@ -120,6 +120,7 @@ def test_views_of_two_sizes_go_through_the_encoder_size_by_size(makes_views):
     assert logs == pytest.approx(expected, rel=1e-5)  # float32
 
 
+@pytest.mark.slow
 def test_views_of_two_sizes_in_fit():
     sizes = [RandomResizedCrop(n, n, seed=1) for n in (8, 8, 4, 4, 4)]
     model = tiny_model(
