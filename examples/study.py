@@ -18,50 +18,20 @@ command for pretrain.py. It chooses by the training images alone, each by its
 neighbours among the others, and reports the held-out ones.
 """
 
-import csv
 import hashlib
 import json
 import os
-import shlex
-import statistics
 import sys
 import time
 
 import command_line
 import loading
+import own_data
 import studies
+import study_page
 from recipes import FEWEST_STEPS, RECIPES
 
-OWN_DATA = "own_data"
-# What own_data tries in place of the defaults, one at a time.
-CHOICES = {
-    "min_area": (0.08, 0.4),
-    "strength": (0.25, 1.0),
-    "temperature": (0.1, 0.5),
-}
-OWN_STEPS = 1000  # of own_data: of few images, 20 epochs teach nothing
-# What own_data recommends for photos, and what its trials take from it: what is
-# best for small views and a narrow network need not be best for others.
-FOR_PHOTOS = "small"
-TAKEN = {
-    **{"width": "width_multiplier", "batch_size": "batch_size"},
-    **{key: key for key in ("depth", "stem", *CHOICES)},
-}
 NEED_COLOURS = ("augmentation_pairs", "invariance")
-# What a page calls what was measured.
-METRICS = {
-    "linear": "of a linear classifier on the representation h",
-    "linear_z": "of one on the projection z",
-    "supervised": "of supervised training",
-    "told_by_h": "of a perceptron on h that tells what was done to an image",
-    "told_by_z": "of one on z",
-    "knn": "of nearest neighbours",
-    "contrastive_accuracy": "of telling the other view of an image in training",
-    **{
-        f"tuned_{name}": f"fine-tuned on {name} of the labels"
-        for name in studies.FRACTIONS
-    },
-}
 VERSION = 2  # of what a trial does; another one makes all trials again
 
 
@@ -70,7 +40,7 @@ def parse_arguments(arguments=None):
     parser = command_line.Parser(__doc__)
     parser.add_argument(
         "--study",
-        choices=[*studies.STUDIES, OWN_DATA],
+        choices=[*studies.STUDIES, own_data.NAME],
         required=True,
         help="what to study",
     )
@@ -139,7 +109,7 @@ def parse_arguments(arguments=None):
         type=command_line.positive,
         metavar="N",
         help=f"likewise; {studies.DEFAULTS['epochs']} by default, and for "
-        f"own_data at least as many as make {OWN_STEPS:,} steps",
+        f"own_data at least as many as make {own_data.STEPS:,} steps",
     )
     parser.add_argument(
         "--width",
@@ -172,37 +142,10 @@ def parse_arguments(arguments=None):
             "--image_folder", options.image_folder, options.test_folder
         )
         if options.image_size is None:
-            recipe = RECIPES[FOR_PHOTOS]["image_size"]
-            options.image_size = recipe if is_of_photos(options) else 32
+            recipe = RECIPES[own_data.FOR_PHOTOS]["image_size"]
+            is_of_photos = own_data.is_of_photos(options)
+            options.image_size = recipe if is_of_photos else 32
     return parser, options
-
-
-def is_of_photos(options):
-    """Whether `own_data` is to end in the recipe for photos."""
-    return options.study == OWN_DATA and options.image_folder is not None
-
-
-def make_defaults(options, num_images):
-    """What a trial is made of, in place of `studies.DEFAULTS`."""
-    recipe = RECIPES[FOR_PHOTOS] if is_of_photos(options) else {}
-    defaults = {
-        **studies.DEFAULTS,
-        **{key: recipe[name] for key, name in TAKEN.items() if recipe},
-        **{
-            key: getattr(options, key)
-            for key in ("epochs", "batch_size", "depth", "width")
-            if getattr(options, key) is not None
-        },
-    }
-    if options.study == OWN_DATA:
-        # A few hundred images make few steps an epoch.
-        defaults["batch_size"] = min(
-            defaults["batch_size"], max(2, num_images // 4)
-        )
-        if options.epochs is None:
-            steps = num_images // defaults["batch_size"]
-            defaults["epochs"] = max(defaults["epochs"], -(-OWN_STEPS // steps))
-    return defaults
 
 
 def load_images(options):
@@ -327,229 +270,6 @@ def as_key(changes):
     return json.dumps(changes, sort_keys=True)
 
 
-def mean(values):
-    """Mean of a list, in percent."""
-    return 100 * statistics.fmean(values)
-
-
-def judged(study, table):
-    """(sentence, whether it is so) of each of a study's claims."""
-    means = {place: mean(values) for place, values in table.items()}
-    return [(text, bool(holds(means))) for text, holds in study.claims]
-
-
-def in_order(names):
-    """Names, each once, in the order in which they come."""
-    return list(dict.fromkeys(names))
-
-
-def as_text(values):
-    """A cell of a table: mean and deviation in percent."""
-    if values is None:
-        return "-"
-    text = f"{mean(values):.1f}"
-    if len(values) > 1:
-        text += f" ± {100 * statistics.stdev(values):.1f}"
-    return text
-
-
-def markdown_table(study, cells):
-    """Lines of a table in Markdown, of texts by (row, column)."""
-    rows = in_order(row for row, _ in cells)
-    columns = in_order(column for _, column in cells)
-    head = " / ".join(filter(None, (study.rows, study.columns)))
-    lines = [
-        "| " + " | ".join([head, *columns]) + " |",
-        "| --- |" + " ---: |" * len(columns),
-    ]
-    for row in rows:
-        texts = [cells.get((row, column), "-") for column in columns]
-        lines.append("| " + " | ".join([row, *texts]) + " |")
-    return lines
-
-
-def write_page(folder, name, study, table, trials, result=()):
-    """Writes study.md, which ends in the lines `result`, and study.csv."""
-    images, defaults, seeds = trials.images, trials.defaults, trials.seeds
-    metrics = in_order(cell.metric or study.metric for cell in study.cells)
-    measured = ", ".join(METRICS[each] for each in metrics or [study.metric])
-    lines = [
-        f"# {study.title}",
-        "",
-        study.question,
-        "",
-        f"Accuracy in percent, {measured}; on {images.num_test:,} held-out "
-        "images where nothing else is said, after training on "
-        f"{images.num_train:,}, of {images.num_classes} classes: a guess is "
-        f"right in {100 / images.num_classes:.3g} %. "
-        f"ResNet-{defaults['depth']} of width {defaults['width']:g}; "
-        f"{defaults['epochs']} times all images in batches of "
-        f"{defaults['batch_size']}, where the study does not say otherwise. "
-        + (
-            f"Mean and deviation of {seeds} seeds. "
-            if seeds > 1
-            else "One seed: small differences mean nothing. "
-        )
-        + "A trial that diverged counts as a guess.",
-        "",
-        *markdown_table(study, {k: as_text(v) for k, v in table.items()}),
-        "",
-        "![The table as a picture](study.png)",
-        "",
-        "## The paper",
-        "",
-        f"{study.paper_setting}.",
-        "",
-    ]
-    if study.paper:
-        texts = {place: f"{value:.1f}" for place, value in study.paper.items()}
-        lines += [*markdown_table(study, texts), ""]
-    for text, holds in judged(study, table):
-        lines.append(f"- {text} **{'So here' if holds else 'Not here'}.**")
-    lines += ["", *result]
-    with open(os.path.join(folder, "study.md"), "w", encoding="utf-8") as file:
-        file.write("\n".join(lines).rstrip() + "\n")
-    with open(
-        os.path.join(folder, "study.csv"), "w", encoding="utf-8", newline=""
-    ) as file:
-        writer = csv.writer(file)
-        writer.writerow(["study", "row", "column", "seed", "accuracy"])
-        for (row, column), values in table.items():
-            for seed, value in enumerate(values):
-                writer.writerow([name, row, column, seed, value])
-
-
-def draw(path, study, table):
-    """Draws the table: a matrix, lines, or bars."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    rows = in_order(row for row, _ in table)
-    columns = in_order(column for _, column in table)
-    means = {place: mean(values) for place, values in table.items()}
-    figure, axis = plt.subplots(figsize=(7, 5), layout="constrained")
-    if study.kind == "matrix":
-        values = [
-            [means.get((r, c), float("nan")) for c in columns] for r in rows
-        ]
-        image = axis.imshow(values, cmap="viridis")
-        figure.colorbar(image, label="accuracy in %")
-        axis.set_xticks(range(len(columns)), columns, rotation=45)
-        axis.set_yticks(range(len(rows)), rows)
-        axis.set_xlabel(study.columns)
-        axis.set_ylabel(study.rows)
-        middle = (max(means.values()) + min(means.values())) / 2
-        for y, row in enumerate(values):
-            for x, value in enumerate(row):
-                axis.text(
-                    x,
-                    y,
-                    f"{value:.1f}",
-                    ha="center",
-                    va="center",
-                    color="black" if value > middle else "white",
-                )
-    elif study.kind == "lines":
-        for row in rows:
-            there = [c for c in columns if (row, c) in means]
-            axis.plot(
-                [columns.index(c) for c in there],
-                [means[row, c] for c in there],
-                marker="o",
-                label=row,
-            )
-        axis.set_xticks(range(len(columns)), columns)
-        axis.set_xlabel(study.columns)
-        axis.set_ylabel("accuracy in %")
-        axis.legend()
-    else:
-        names = [
-            " ".join(place) if len(columns) > 1 else place[0] for place in means
-        ]
-        axis.barh(names, list(means.values()))
-        axis.invert_yaxis()
-        axis.set_xlabel("accuracy in %")
-    axis.set_title(study.title)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def own_data(trials):
-    """Tries what matters most, and chooses.
-
-    Returns:
-        Pair of a table like `run_study`'s and of the changes that were chosen.
-    """
-    table, found = {}, {}
-    # The default, each choice, and the better ones together.
-    most = 2 + sum(map(len, CHOICES.values()))
-
-    def attempt(changes):
-        name = ", ".join(f"{k} {v:g}" for k, v in changes.items()) or "default"
-        print(f"Trial {len(found) + 1} of {most} at most: {name}", flush=True)
-        results = trials.results(changes, name)
-        table["kNN, held out", name] = [each["knn"] for each in results]
-        table["kNN, training images", name] = [
-            each["knn_training"] for each in results
-        ]
-        found[name] = (changes, mean([e["knn_training"] for e in results]))
-        return found[name][1]
-
-    default = attempt({})
-    better = {}
-    for key, values in CHOICES.items():
-        scores = {value: attempt({key: value}) for value in values}
-        best = max(scores, key=scores.get)
-        if scores[best] > default:
-            better[key] = best
-    if len(better) > 1:
-        attempt(better)
-    chosen, _ = max(found.values(), key=lambda pair: pair[1])
-    return table, chosen
-
-
-def own_study():
-    """What `own_data` found, to be drawn and written like a study."""
-    return studies.Study(
-        "What these images want",
-        "Which crops, colours and temperature make the best neighbours?",
-        [],
-        "knn",
-        "measured on",
-        "changed",
-        {},
-        "Nothing to compare with: these images are yours",
-        [],
-    )
-
-
-def advice(chosen, options, trials):
-    """The command that pretrains with what was chosen."""
-    # All that was tried, since the recipe's values may be others.
-    values = {key: trials.defaults[key] for key in CHOICES} | chosen
-    batch_size = trials.defaults["batch_size"]
-    if options.image_folder:
-        # Its length is in steps, whatever the number of images: three times
-        # that of the trials.
-        recipe = FOR_PHOTOS
-        where = f"--image_folder={shlex.quote(options.image_folder)}"
-        if options.test_folder:
-            where += f" --test_folder={shlex.quote(options.test_folder)}"
-        if batch_size < RECIPES[recipe]["batch_size"]:  # Of very few images.
-            values["batch_size"] = batch_size
-    else:
-        recipe = "cifar10"
-        where = f"--dataset={options.dataset}"
-        if options.data_dir:
-            where += f" --data_dir={shlex.quote(options.data_dir)}"
-        values["image_size"] = trials.images.train.shape[1]
-        values["batch_size"] = batch_size
-    flags = "".join(f" --{key}={value:g}" for key, value in values.items())
-    return f"python examples/pretrain.py --recipe={recipe} {where}{flags}"
-
-
 def main(arguments=None):
     """Runs a study, or own_data."""
     parser, options = parse_arguments(arguments)
@@ -558,7 +278,7 @@ def main(arguments=None):
     with command_line.one_line_errors(parser):
         loading.load_tensorflow()
         images = load_images(options)
-        defaults = make_defaults(options, len(images.train))
+        defaults = own_data.make_defaults(options, len(images.train))
         folder = os.path.join(options.output, options.study)
         trials_folder = os.path.join(options.output, "trials")
         os.makedirs(folder, exist_ok=True)
@@ -581,9 +301,9 @@ def main(arguments=None):
                 flush=True,
             )
         try:
-            if options.study == OWN_DATA:
-                table, chosen = own_data(trials)
-                study = own_study()
+            if options.study == own_data.NAME:
+                table, chosen = own_data.choose(trials)
+                study = own_data.as_study()
             else:
                 study = studies.STUDIES[options.study]
                 table = run_study(study, trials)
@@ -593,22 +313,26 @@ def main(arguments=None):
             )
             sys.exit(130)
         result = []
-        if options.study == OWN_DATA:
+        if options.study == own_data.NAME:
             result = [
                 "What decided is the accuracy on the training images, each by "
                 "its neighbours among the others. For these images:",
                 "",
-                f"    {advice(chosen, options, trials)}",
+                f"    {own_data.advice(chosen, options, trials)}",
             ]
-        write_page(folder, options.study, study, table, trials, result)
-        draw(os.path.join(folder, "study.png"), study, table)
+        study_page.write_page(
+            folder, options.study, study, table, trials, result
+        )
+        study_page.draw(os.path.join(folder, "study.png"), study, table)
         print()
         print(
             "\n".join(
-                markdown_table(study, {k: as_text(v) for k, v in table.items()})
+                study_page.markdown_table(
+                    study, {k: study_page.as_text(v) for k, v in table.items()}
+                )
             )
         )
-        for text, holds in judged(study, table):
+        for text, holds in study_page.judged(study, table):
             print(f"{text} {'So here.' if holds else 'Not here.'}")
         if result:
             print("\n" + "\n".join(result))

@@ -8,9 +8,11 @@ import sys
 import types
 
 import numpy as np
+import own_data
 import pytest
 import studies
 import study
+import study_page
 import trial
 from PIL import Image
 
@@ -96,7 +98,7 @@ def test_the_documented_numbers_of_trials():
     text = (ROOT / "docs" / "studies.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d or]+) \|$", text, re.MULTILINE)
     documented = dict(rows)
-    assert documented.pop(study.OWN_DATA) == "7 or 8"
+    assert documented.pop(own_data.NAME) == "7 or 8"
     assert documented.keys() == studies.STUDIES.keys()
     for name, count in documented.items():
         cells = studies.STUDIES[name].cells
@@ -218,8 +220,8 @@ def every_value():
 def test_trials(changes, images):
     config = {**studies.DEFAULTS, **SMALLEST, **changes}
     results = trial.run(config, images, seed=0)
-    measured = set(results) & set(study.METRICS)
-    assert measured == trial.measures(config) & set(study.METRICS)
+    measured = set(results) & set(study_page.METRICS)
+    assert measured == trial.measures(config) & set(study_page.METRICS)
     assert trial.measures(config) <= set(results)
     assert all(0 <= results[name] <= 1 for name in measured)
     assert "diverged" not in results
