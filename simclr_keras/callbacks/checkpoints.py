@@ -78,8 +78,9 @@ class Checkpoints(keras.callbacks.Callback):
         monitor: String, a name in the logs. The checkpoint after the epoch in
             which it was best is kept, too. Defaults to None.
         mode: "min" or "max", which values of `monitor` are best; "auto" is
-            "max" for a name that ends in "accuracy" and "min" for one that
-            ends in "loss" or "entropy". Defaults to "auto".
+            "max" for a name that ends in "accuracy", "min" for one that ends in
+            "loss" or "entropy", and what a metric of a `SimCLRModel` says of
+            itself. Defaults to "auto".
         signals: Sequence of the signals at which to save and stop. They are
             heard while `fit` runs, in the main thread; a second one takes
             effect at once. Defaults to SIGINT and SIGTERM.
@@ -95,9 +96,9 @@ class Checkpoints(keras.callbacks.Callback):
         TypeError: If `keep` or `every_steps` is not an integer, or
             `every_minutes` is not a number.
         ValueError: If one of them is not positive, or `mode` is none of the
-            above, or "auto" for another name. From `fit`, if the folder holds
-            checkpoints that were not restored or is that of a running process,
-            or `fit` does not begin at the epoch of the checkpoint.
+            above. From `fit`, if "auto" tells nothing of `monitor`, the folder
+            holds checkpoints that were not restored or is that of a running
+            process, or `fit` does not begin at the epoch of the checkpoint.
 
     Example:
         >>> import keras, numpy as np, simclr_keras
@@ -145,7 +146,7 @@ class Checkpoints(keras.callbacks.Callback):
                 f"mode={mode!r}."
             )
         if monitor is not None and mode == "auto":
-            mode = _mode_of(monitor)
+            mode = _mode_of(monitor) or mode
         self.path = os.fspath(path)
         self.keep = keep
         self.every_steps = every_steps
@@ -159,6 +160,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._model_at_position = None
         self._position = (0, 0)
         self._best = None  # (epochs, value of `monitor`)
+        self._restored_best = None
         self._is_proven = False
         self._is_training = False
         # Of the epoch that was interrupted: metrics, and steps to pass over.
@@ -228,7 +230,8 @@ class Checkpoints(keras.callbacks.Callback):
         # At the beginning of an epoch there is nothing in them.
         self._metrics = metrics if position[1] else None
         self.history = notes["history"]
-        self._best = notes.get("best")
+        self._best, self._restored_best = None, notes.get("best")
+        self._recall_best(position[0])
         self._model_at_position, self._position = model, position
         self.step = position[1]
         return position[0]
@@ -273,6 +276,13 @@ class Checkpoints(keras.callbacks.Callback):
 
     # --- What `fit` calls ----------------------------------------------------
     def on_train_begin(self, logs=None):
+        if self.monitor is not None and self.mode == "auto":
+            raise ValueError(
+                '`mode` must be "min" or "max" for a `monitor` whose name does '
+                "not tell which values are best. Received: "
+                f'monitor={self.monitor!r}, with mode="auto".'
+            )
+        self._recall_best(self._position[0])
         self._is_training = True
         self._request.listen()
         self._strategy = distribution.strategy_of(self.model)
@@ -356,6 +366,20 @@ class Checkpoints(keras.callbacks.Callback):
         self._save([])
 
     # --- How -----------------------------------------------------------------
+    def _recall_best(self, epochs):
+        """Finds the best epoch of what was restored, if it has to be."""
+        if self._best is not None or self.mode == "auto":
+            return
+        *of, epoch, value = self._restored_best or (None, None, None, None)
+        if of == [self.monitor, self.mode]:
+            self._best = (epoch, value)
+            return
+        # Another `monitor` than before: where it has a value for each epoch.
+        values = self.history.get(self.monitor, [])
+        if len(values) == epochs:
+            for epoch, value in enumerate(values, 1):
+                self._note_best(epoch, value)
+
     def _note_best(self, epoch, value):
         if value is None or math.isnan(value):
             return
@@ -374,7 +398,7 @@ class Checkpoints(keras.callbacks.Callback):
                 "`fit(initial_epoch=checkpoints.restore(model))`; for a new "
                 "one, choose another folder or remove this one."
             )
-        self.history, self._best = {}, None
+        self.history, self._best, self._restored_best = {}, None, None
         self._model_at_position, self._position = self.model, (epoch, 0)
         self._save([])
 
@@ -444,7 +468,8 @@ class Checkpoints(keras.callbacks.Callback):
         if not self._is_chief():
             return
         self._finish_writing(is_last)
-        notes = {"history": self.history, "best": self._best}
+        best = self._best and (self.monitor, self.mode, *self._best)
+        notes = {"history": self.history, "best": best}
         content = training_state(self.model, notes, metrics)
         position, best = self._position, self.best()
 
@@ -526,16 +551,12 @@ class _NotRemovedError(Exception):
 
 
 def _mode_of(monitor):
-    """Which values of what is logged are best, as far as its name tells."""
+    """Which values of what is logged are best, or None if none can tell."""
     if monitor.endswith("accuracy"):
         return "max"
     if monitor.endswith(("loss", "entropy")):
         return "min"
-    raise ValueError(
-        '`mode` must be "min" or "max" for a `monitor` whose name does not '
-        f"tell which values are best. Received: monitor={monitor!r}, with "
-        'mode="auto".'
-    )
+    return None
 
 
 def _check_minutes(value):

@@ -9,6 +9,8 @@ import pytest
 import simclr_keras
 from simclr_keras import augmentation, data
 from simclr_keras.callbacks import Checkpoints, StopOnInterrupt
+from simclr_keras.callbacks import checkpoints as checkpoints_file
+from simclr_keras.callbacks.training_state import training_state
 from tests.callbacks.small import X, Y, fit, make_model
 from tests.data.pictures import picture
 
@@ -135,7 +137,44 @@ def test_a_monitor_that_nothing_logs(tmp_path):
 def test_names_that_tell_what_is_best(monitor, mode, tmp_path):
     assert Checkpoints(tmp_path, monitor=monitor).mode == mode
     with pytest.raises(ValueError, match=r"`mode` must be.*'h_rank_me'"):
-        Checkpoints(tmp_path, monitor="h_rank_me")
+        fit(make_model(), [Checkpoints(tmp_path, monitor="h_rank_me")])
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_best_of_a_run_that_is_resumed_with_another_monitor(tmp_path):
+    def train(monitor, values, first):
+        model = make_model()
+        checkpoints = Checkpoints(tmp_path, keep=1, monitor=monitor, mode="min")
+        done = checkpoints.restore(model)
+        assert done == first
+        logs = Logs(values, first)
+        last = first + len(values)
+        callbacks = [logs, checkpoints]
+        fit(model, callbacks, initial_epoch=first, epochs=last)
+        return checkpoints.best()
+
+    assert train("q", [5.0, 0.5, 3.0], first=0) == (2, 0)
+    # The loss falls: that of the last epoch is the lowest.
+    assert train("loss", [0.25], first=3) == (4, 0)
+    assert train(None, [0.1], first=4) is None
+    assert train("q", [0.2], first=5) == (5, 0)
+
+
+def test_the_best_of_a_run_that_is_older_than_its_note(tmp_path, monkeypatch):
+    def without(model, notes, metrics):
+        return training_state(model, {"history": notes["history"]}, metrics)
+
+    arguments = {"keep": 1, "monitor": "q", "mode": "max"}
+    model = make_model()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints_file, "training_state", without)
+        logs = Logs([0.1, 0.9, 0.2])
+        fit(model, [logs, Checkpoints(tmp_path, **arguments)], epochs=3)
+    checkpoints = Checkpoints(tmp_path, **arguments)
+    done = checkpoints.restore(model)
+    logs = Logs([0.4], first=done)
+    fit(model, [logs, checkpoints], initial_epoch=done, epochs=4)
+    assert checkpoints.positions() == [(2, 0), (4, 0)]
 
 
 @pytest.mark.parametrize(
