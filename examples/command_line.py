@@ -8,7 +8,6 @@ import contextlib
 import errno
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -171,13 +170,14 @@ def check_test_folder(flag, folder, test_folder):
 
 
 def check_is_elsewhere(flag, folder, test_folder):
-    """Raises a `UsageError` if held-out images are among those of `folder`."""
-    one, other = (pathlib.Path(p).resolve() for p in (folder, test_folder))
-    if one == other or one in other.parents or other in one.parents:
+    """Raises a `UsageError` if one folder is given for both.
+
+    That no image is in both is told when they are read.
+    """
+    if os.path.realpath(folder) == os.path.realpath(test_folder):
         raise UsageError(
-            f"--test_folder must hold other images than {flag}, in a folder "
-            f"that is neither within the other. Received: {folder} and "
-            f"{test_folder}"
+            f"--test_folder must hold other images than {flag}. Received for "
+            f"both: {folder}"
         )
 
 

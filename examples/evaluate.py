@@ -18,6 +18,7 @@ Prints a table and writes it with the numbers behind it: results.json, per
 class classes.csv, confusion.png of the linear classifier, and map.png.
 """
 
+import json
 import os
 import re
 import time
@@ -37,8 +38,6 @@ PROTOCOL_OF = {
     "fine_tune_epochs": "fine_tune",
     "fine_tune_rate": "fine_tune",
 }
-# What an earlier call may have written beside what this one writes.
-STALE = re.compile(r"(confusion|map)\.png|classes\.csv")
 
 
 def make_parser():
@@ -151,6 +150,16 @@ def check(parser, options):
     command_line.check_output_folder(
         options, options.images, options.test_folder
     )
+
+
+def stale_in(folder):
+    """What an earlier call may have written and this one may not, or ()."""
+    try:
+        with open(os.path.join(folder, "results.json")) as file:
+            is_own = "protocols" in json.load(file)["arguments"]
+    except (OSError, ValueError, KeyError, TypeError):
+        is_own = False
+    return re.compile(r"(confusion|map)\.png|classes\.csv") if is_own else ()
 
 
 def load_data(options, encoder):
@@ -295,7 +304,7 @@ def main(arguments=None):
             f"{len(data.test[1]):,} held out, {len(data.class_names):,} classes"
         )
         with command_line.folder_aside(
-            options.output, options.overwrite, STALE
+            options.output, options.overwrite, stale_in(options.output)
         ) as folder:
             found, started = [], time.monotonic()
             for name, accuracy in measure(encoder, data, options, folder):

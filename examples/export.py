@@ -53,6 +53,11 @@ def write(encoder, options):
 
     # Its model crops and resizes; of a classifier the encoder alone leaves.
     model = encoder.whole
+    if options.image_size and isinstance(model, simclr_keras.SimCLRModel):
+        raise command_line.UsageError(
+            "--image_size is for an encoder by itself. Received a SimCLRModel, "
+            f"which knows what it does to images: {options.encoder}"
+        )
     if not isinstance(model, simclr_keras.SimCLRModel):
         model = encoder.model
         if options.image_size:

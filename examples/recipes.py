@@ -432,7 +432,9 @@ def resolve(recipe, values, saved=None):
             "start another run with another --run_dir."
         )
     config = {**saved, **values}
-    _check_is_read(config, values)
+    _check_is_read(
+        config, {k: v for k, v in values.items() if v != saved.get(k)}
+    )
     return config
 
 
@@ -450,7 +452,9 @@ def _check_is_read(config, values):
     else:
         source, read = "a --dataset of TFDS", _OF_TFDS
     for key in (_OF_FOLDERS | _OF_DIGITS | _OF_TFDS) - read:
-        if values.get(key) is not None:
+        value = values.get(key)
+        # To switch off what is off does no harm; labels are on.
+        if value not in (None, False, "") or (key, value) == ("labels", False):
             raise ValueError(
                 f"--{key} is not for {source}, where it would have no effect. "
                 "Leave it out."

@@ -206,6 +206,9 @@ class Trials:
             "seed": seed,
             **config,
         }
+        # As it was before there was a choice: trials of then stay.
+        if config["stem"] == studies.DEFAULTS["stem"]:
+            del made_of["stem"]
         key = json.dumps(made_of, sort_keys=True).encode()
         path = os.path.join(
             self.folder, f"{hashlib.sha256(key).hexdigest()[:16]}.json"

@@ -156,6 +156,8 @@ def main(argv):
         if is_finished:
             now = made_of.describe(config, data)
             before = folder.read_json(made_of.NAME) or now
+            # Nothing is trained, by whatever version.
+            before = {**before, "versions": now["versions"]}
             folder.check_made_of(before, now, FLAGS.resume == "force")
         few, held_out = choose_images(config, data)
         model = pretraining.build_model(config, data, epochs=1)

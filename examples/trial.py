@@ -68,7 +68,7 @@ class Images:
     Args:
         data: `simclr_keras.data.ImageData` with labels.
         num_train: Integer, how many images to train on, equally many of each
-            class; all, if there are fewer.
+            class, or all of a class that has fewer.
         num_test: As `num_train`.
     """
 

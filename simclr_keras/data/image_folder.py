@@ -2,7 +2,6 @@
 
 import numbers
 import os
-import pathlib
 import warnings
 
 import numpy as np
@@ -119,9 +118,9 @@ def load_image_folder(
         ImportError: If TIFF is to be taken as it is stored and `tifffile` is
             not installed.
         ValueError: If an argument is out of range, `in_memory` and `cache_dir`
-            are given together, `test_path` and `path` are the same folder or
-            one lies in the other, there are images beside the folders of the
-            classes, or a file is unreadable (it is named).
+            are given together, an image of `test_path` is one of `path`, there
+            are images beside the folders of the classes, or a file is
+            unreadable (it is named).
             During training, an unreadable file raises
             `tf.errors.InvalidArgumentError`.
 
@@ -157,6 +156,7 @@ def load_image_folder(
 
     in_memory = not_both(in_memory, cache_dir)
     paths, unreadable = _list_images("path", path, max_bytes)
+    train_paths = paths
     channels, dtype = kind_of_images(paths, channels, dtype, max_pixels)
     options = (image_size, channels, dtype, on_error, in_memory, max_pixels)
     class_names, classes = _classes("path", path, paths, labels)
@@ -164,7 +164,7 @@ def load_image_folder(
     test = None
     if test_path is not None:
         paths, unreadable = _list_images("test_path", test_path, max_bytes)
-        _check_is_elsewhere(path, test_path)
+        _check_are_others(train_paths, paths)
         names, classes = _classes("test_path", test_path, paths, labels)
         classes = _match_classes(class_names, names, classes)
         test, test_skipped = _open_files(paths, unreadable, classes, *options)
@@ -366,15 +366,25 @@ def _list_images(name, path, max_bytes):
     return found.paths, found.unreadable
 
 
-def _check_is_elsewhere(path, test_path):
-    """Raises if images that are held out would be trained on as well."""
-    one, other = (pathlib.Path(p).resolve() for p in (path, test_path))
-    if one == other or one in other.parents or other in one.parents:
-        raise ValueError(
-            "`test_path` must hold other images than `path`, in a folder that "
-            "is neither within the other. Received: "
-            f"path={os.fspath(path)!r}, test_path={os.fspath(test_path)!r}."
-        )
+def _check_are_others(paths, test_paths):
+    """Raises if an image that is held out would be trained on as well."""
+    known = {_identity(path): path for path in paths}
+    for path in test_paths:
+        same = known.get(_identity(path))
+        if same is not None:
+            raise ValueError(
+                "`test_path` must hold other images than `path`. Received: "
+                f"{path!r}, which is {same!r}."
+            )
+
+
+def _identity(path):
+    """What all names of a file have in common."""
+    status = os.stat(path)
+    # Some file systems number nothing.
+    if not status.st_ino:
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
 
 
 def _classes(name, path, paths, labels):

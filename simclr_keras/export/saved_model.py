@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import keras
 
@@ -12,10 +13,11 @@ from simclr_keras.write_aside import write_aside
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-# What TensorFlow and this module write into the folder.
-_WRITTEN = {
-    *("README.md", "assets", "fingerprint.pb", "saved_model.pb", "variables"),
-}
+# What TensorFlow and this module write into the folder, and what macOS adds.
+_WRITTEN = re.compile(
+    r"(saved_model|fingerprint)\.pb|README\.md|assets/encoder\.json"
+    r"|variables/variables\..*|(.*/)?\.DS_Store"
+)
 
 
 def export_saved_model(
@@ -157,12 +159,17 @@ def _check_path(path, overwrite):
             f"path={name!r}, which holds {len(os.listdir(name))} entries; "
             "pass `overwrite=True` to replace the whole folder."
         )
-    others = set(os.listdir(name) if os.path.isdir(name) else []) - _WRITTEN
-    if others:
+    files = [
+        os.path.relpath(os.path.join(folder, file), name).replace(os.sep, "/")
+        for folder, _, inside in os.walk(name)
+        for file in inside
+    ]
+    others = [file for file in sorted(files) if not _WRITTEN.fullmatch(file)]
+    if files and (others or "saved_model.pb" not in files):
         raise ValueError(
             "`overwrite=True` replaces a folder that holds an exported module "
-            f"and nothing else. Received: path={name!r}, which also holds "
-            f"{sorted(others)[:5]}; choose another folder or move them."
+            f"and nothing else. Received: path={name!r}, which holds "
+            f"{(others or files)[:5]}; choose another folder or move them."
         )
 
 

@@ -137,10 +137,9 @@ class BuildsAndSaves:
         if description is not None:
             batch = batches.unpack(*description)
             images = batches.images_of(batch)
-            if self.is_complete():
-                checks.check_channels(
-                    images.shape[-1], (self._state.image_shape or [None])[-1]
-                )
+            if self._state.image_shape is not None:
+                before = self._state.image_shape[-1]
+                checks.check_channels(self.encoder, images.shape[-1], before)
             self._state.image_shape = (None, *tuple(images.shape)[1:])
             if not self.is_complete():
                 self.complete(*description)

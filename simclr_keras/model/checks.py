@@ -127,7 +127,8 @@ def check_metrics(metrics, taken):
             raise ValueError(
                 "`metrics` must have other names than the model's own, "
                 f"{taken}, or one of the two is not seen. Received: "
-                f"{metric!r}; give it a `name`."
+                f"{metric!r}; give it a `name`. A file of such a model is "
+                "loaded with `compile=False`."
             )
 
 
@@ -165,16 +166,26 @@ def check_encoder_input(encoder, shape):
         )
 
 
-def check_channels(channels, before):
-    """Raises a `ValueError` if images have other channels than those before.
+def check_channels(encoder, channels, before):
+    """Raises a `ValueError` if images now have channels that do not fit.
+
+    Before a step, in whose augmentation they would be unknown.
 
     Args:
-        channels, before: Integers, or None where they are not known.
+        encoder: Layer, whose `input_shape` is compared if it has one.
+        channels, before: Integers or None, of images now and in earlier steps.
     """
-    if None not in (channels, before) and channels != before:
+    expected = getattr(encoder, "input_shape", None)
+    if not isinstance(expected, tuple) or len(expected) != 4:
+        return
+    # Other ones than the encoder's may have become its own all along.
+    if None not in (channels, expected[-1]) and channels not in (
+        before,
+        expected[-1],
+    ):
         raise ValueError(
-            f"The model was made for images of {before} channels. Received "
-            f"images of {channels}. Make another model for these."
+            f"The encoder {encoder.name!r} takes images of {expected[-1]} "
+            f"channels. Received images of {channels}."
         )
 
 

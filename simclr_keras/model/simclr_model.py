@@ -224,13 +224,22 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
                 "name."
             )
         # What the steps are made of by now; a file would say something else.
-        if name in _FIXED and name in self.__dict__:
+        if name in _FIXED and "_state" in self.__dict__:
+            self._check_is_the_same(name, value)
+        super().__setattr__(name, value)
+
+    def _check_is_the_same(self, name, value):
+        current = getattr(self, name)
+        one, other = (
+            list(each) if isinstance(each, (list, tuple)) else each
+            for each in (value, current)
+        )
+        if one is not other and one != other:
             raise AttributeError(
                 f"`{name}` of a SimCLRModel is what it was made with. Make "
                 "another model of the same `encoder` and `projection_head` "
                 "instead, which share their weights."
             )
-        super().__setattr__(name, value)
 
     # --- The parts of a step, to be overridden one at a time -----------------
     def make_views(self, images, training=True):

@@ -116,6 +116,8 @@ def test_held_out_fraction_and_folder(classes, tmp_path_factory, in_memory):
 
 def test_images_are_not_held_out_of_themselves(classes, tmp_path):
     (tmp_path / "link").symlink_to(classes)
+    (classes / ".hidden").mkdir()
+    save(classes / ".hidden" / "a.png")
     for path, test_path in (
         (classes, classes),
         (classes, tmp_path / "link"),
@@ -124,6 +126,11 @@ def test_images_are_not_held_out_of_themselves(classes, tmp_path):
     ):
         with pytest.raises(ValueError, match="must hold other images"):
             data.load_image_folder(path, 8, test_path=test_path, labels=None)
+    # What is hidden is not trained on.
+    source = data.load_image_folder(
+        classes, 8, test_path=classes / ".hidden", labels=None
+    )
+    assert source.test.num_images == 1
 
 
 def test_links_are_followed_but_not_in_circles(classes, tmp_path_factory):

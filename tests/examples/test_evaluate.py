@@ -195,6 +195,10 @@ def test_any_encoder_on_any_labelled_images(tmp_path):
         ]
     )
     assert sorted(os.listdir(tmp_path / "out")) == ["notes.txt", "results.json"]
+    # Of a folder of somebody's own nothing goes.
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "classes.csv").touch()
+    assert evaluate.stale_in(tmp_path / "own") == ()
     linear = next(v for k, v in table.items() if "L-BFGS" in k)
     right = sum(int(r["images"]) * float(r["accuracy"] or 0) for r in rows)
     assert right / 100 == pytest.approx(linear)

@@ -77,7 +77,7 @@ def other_run(tmp_path):
             ["--train_split is not for --image_folder"],
         ),
         (
-            ["--image_folder=.", "--test_folder=.."],
+            ["--image_folder=.", "--test_folder=./"],
             ["--test_folder must hold other images than --image_folder"],
         ),
         (["--strategy=mirrored", "--replicas=0"], ["--replicas must be at"]),

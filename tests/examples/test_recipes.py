@@ -28,6 +28,18 @@ def test_images_are_stored_as_large_as_they_are_evaluated():
         recipes.resolve("imagenet", {"evaluation_size": 288})
 
 
+def test_flags_that_a_source_passes_over():
+    off = {"crop_while_decoding": False, "as_stored": False, "cache_dir": ""}
+    config = recipes.resolve("imagenet", {"dataset": "digits", **off})
+    with pytest.raises(ValueError, match="--labels is not for"):
+        recipes.resolve("digits", {"labels": False})
+    with pytest.raises(ValueError, match="--channels is not for"):
+        recipes.resolve("digits", {"channels": 1})
+    # A run that began with it, before that was refused, goes on with it.
+    saved = {**config, "channels": 1}
+    assert recipes.resolve("", {"channels": 1}, saved) == saved
+
+
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_every_recipe_has_every_value(name):
     recipe = recipes.RECIPES[name]

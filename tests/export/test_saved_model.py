@@ -2,6 +2,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -466,6 +467,14 @@ def test_overwrite(tmp_path):
         export_saved_model(encoder, path, overwrite=True)
     assert stranger.read_text() == "mine"
     stranger.unlink()
+    page = tmp_path / "page"
+    (page / "assets").mkdir(parents=True)
+    for name in ("README.md", "assets/photo"):
+        (page / name).write_text("mine")
+        with pytest.raises(ValueError, match="and nothing else"):
+            export_saved_model(encoder, page, overwrite=True)
+    shutil.rmtree(page)
+    (tmp_path / "module" / ".DS_Store").touch()
     export_saved_model(encoder, path, overwrite=True)
     assert os.listdir(tmp_path) == ["module"]
     module = tf.saved_model.load(path)

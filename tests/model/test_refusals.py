@@ -193,14 +193,28 @@ def test_attributes_of_which_the_steps_are_made(name):
     model = tiny_model()
     before = getattr(model, name)
     with pytest.raises(AttributeError, match=f"`{name}`.*Make another model"):
-        setattr(model, name, None)
+        setattr(model, name, 7)
     assert getattr(model, name) is before
+    # What is so already may be said again, as subclasses do.
+    setattr(model, name, list(before) if name == "value_range" else before)
+
+
+class SaysItFirst(SimCLRModel):
+    def __init__(self, encoder, num_classes, **kwargs):
+        self.num_classes = num_classes
+        super().__init__(encoder, num_classes=num_classes, **kwargs)
+        self.num_classes = num_classes
+
+
+def test_a_subclass_may_set_what_it_passes_on():
+    model = tiny_model(cls=SaysItFirst, num_classes=3)
+    assert model.num_classes == 3
 
 
 def test_images_of_other_channels_than_before():
     model = tiny_model(compiling=EAGER)
     fit(model, IMAGES, epochs=1)
-    with pytest.raises(ValueError, match=r"images of 3 channels.*images of 1"):
+    with pytest.raises(ValueError, match=r"3 channels. Received images of 1"):
         fit(model, IMAGES[..., :1], epochs=1)
 
 
