@@ -102,6 +102,7 @@ def load_published_weights(
         FileNotFoundError: If there is no checkpoint or SavedModel at `path`.
         ValueError: If the file cannot be read, holds another network, or does
             not agree with the arguments. The message lists the keys.
+        TypeError: If an argument has the wrong type.
         ImportError: If TensorFlow, which reads the file, is not installed.
             Keras may run on another backend.
 

@@ -527,7 +527,7 @@ def test_arguments_that_do_not_agree(arguments, messages):
         ({"stem": "mnist"}, ValueError),
         ({"input_shape": (32, 32)}, ValueError),
         ({"num_projection_layers": -1}, ValueError),
-        ({"projection_dim": 1.5}, ValueError),
+        ({"projection_dim": 1.5}, TypeError),
         ({"num_classes": -3}, ValueError),
     ],
 )
