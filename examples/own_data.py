@@ -1,9 +1,11 @@
 """What somebody's own images want: a few trials, and a command for pretrain.py.
 
 It chooses by the training images alone, each by its neighbours among the
-others, and reports the held-out ones.
+others, and reports the held-out ones. Of a few hundred images most differences
+are noise: what is not better by more than that stays as it is.
 """
 
+import math
 import shlex
 
 import studies
@@ -59,8 +61,8 @@ def choose(trials):
     """Tries what matters most, and chooses.
 
     Returns:
-        Pair of a table like `study.run_study`'s and of the changes that were
-        chosen.
+        A table like `study.run_study`'s, the changes that were chosen, and the
+        points by which a change had to be better.
     """
     table, found = {}, {}
     # The default, each choice, and the better ones together.
@@ -78,16 +80,30 @@ def choose(trials):
         return found[name][1]
 
     default = attempt({})
+    margin = noise(default, trials.images.num_train)
     better = {}
     for key, values in CHOICES.items():
         scores = {value: attempt({key: value}) for value in values}
         best = max(scores, key=scores.get)
-        if scores[best] > default:
+        if scores[best] > default + margin:
             better[key] = best
     if len(better) > 1:
         attempt(better)
-    chosen, _ = max(found.values(), key=lambda pair: pair[1])
-    return table, chosen
+    chosen, score = max(found.values(), key=lambda pair: pair[1])
+    return table, chosen if score > default + margin else {}, margin
+
+
+def noise(accuracy, num_images):
+    """The deviation of the difference of two accuracies, in points.
+
+    As if each were of images of its own; of the same ones it is less.
+
+    Args:
+        accuracy: Float, in percent, of about both.
+        num_images: Integer, those that each is of.
+    """
+    p = accuracy / 100
+    return 100 * math.sqrt(2 * p * (1 - p) / num_images)
 
 
 def as_study():
@@ -103,6 +119,23 @@ def as_study():
         "Nothing to compare with: these images are yours",
         [],
     )
+
+
+def result(chosen, margin, options, trials):
+    """Lines that say what decided, and the command."""
+    told = (
+        f"What was chosen is better by more than {margin:.1f} points"
+        if chosen
+        else f"Nothing is better than the default by more than {margin:.1f} "
+        "points"
+    )
+    return [
+        "What decided is the accuracy on the training images, each by its "
+        f"neighbours among the others. {told}, the noise of "
+        f"{trials.images.num_train:,} images. For these:",
+        "",
+        f"    {advice(chosen, options, trials)}",
+    ]
 
 
 def advice(chosen, options, trials):

@@ -15,7 +15,8 @@ was stopped makes what is missing, and studies share what they have in common.
 own_data tries what matters most, the crops' smallest area, the strength of
 the colours and the temperature, on a folder of labelled images, and ends in a
 command for pretrain.py. It chooses by the training images alone, each by its
-neighbours among the others, and reports the held-out ones.
+neighbours among the others, and reports the held-out ones; what is not better
+by more than noise stays as it is.
 """
 
 import hashlib
@@ -305,24 +306,17 @@ def main(arguments=None):
             )
         try:
             if options.study == own_data.NAME:
-                table, chosen = own_data.choose(trials)
+                table, *chosen = own_data.choose(trials)
                 study = own_data.as_study()
+                result = own_data.result(*chosen, options, trials)
             else:
                 study = studies.STUDIES[options.study]
-                table = run_study(study, trials)
+                table, result = run_study(study, trials), []
         except KeyboardInterrupt:
             print(
                 "\nStopped. The same command makes the trials that are missing."
             )
             sys.exit(130)
-        result = []
-        if options.study == own_data.NAME:
-            result = [
-                "What decided is the accuracy on the training images, each by "
-                "its neighbours among the others. For these images:",
-                "",
-                f"    {own_data.advice(chosen, options, trials)}",
-            ]
         study_page.write_page(
             folder, options.study, study, table, trials, result
         )

@@ -153,8 +153,8 @@ def test_own_data_chooses_by_the_training_images(
     def measure(config, images, seed):
         good = (config["strength"] == 1.0) + (config["min_area"] == 0.4)
         return {
-            "knn": 0.5 - 0.1 * good,
-            "knn_training": 0.5 + 0.1 * good,
+            "knn": 0.5 - 0.2 * good,
+            "knn_training": 0.5 + 0.2 * good,
             "seconds": 0.0,
         }
 
@@ -172,6 +172,21 @@ def test_own_data_chooses_by_the_training_images(
     page = (tmp_path / "own_data" / "study.md").read_text()
     assert "kNN, held out" in page
     assert command in page
+
+
+def test_own_data_leaves_what_noise_made_better(
+    photos, tmp_path, monkeypatch, capsys
+):
+    def measure(config, images, seed):
+        good = (config["strength"] == 1.0) + (config["min_area"] == 0.4)
+        return {"knn": 0.5, "knn_training": 0.5 + 0.1 * good, "seconds": 0.0}
+
+    monkeypatch.setattr(trial, "run", measure)
+    run(photos, tmp_path, "own_data")
+    printed = capsys.readouterr().out
+    # Of 38 images: 100 * sqrt(2 * 0.5 * 0.5 / 38).
+    assert "Nothing is better than the default by more than 11.5" in printed
+    assert "--min_area=0.2 --strength=0.5 --temperature=0.2" in printed
 
 
 def test_own_data_on_a_folder_that_is_held_out(
