@@ -152,8 +152,10 @@ def share_of_batch(batch_size, dtype):
     """
     if _replica_context() is None:
         return 1.0
-    total = ops.cast(global_batch_size(batch_size), dtype)
-    return ops.cast(batch_size, dtype) / total
+    # Half precision does not hold such numbers.
+    exact = "float64" if dtype == "float64" else "float32"
+    total = ops.cast(global_batch_size(batch_size), exact)
+    return ops.cast(ops.cast(batch_size, exact) / total, dtype)
 
 
 def all_gather(x):

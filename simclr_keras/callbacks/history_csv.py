@@ -28,6 +28,9 @@ class HistoryCSV(keras.callbacks.Callback):
     Args:
         path: String, the file.
 
+    Raises:
+        ValueError: From `fit`, if the file was written by something else.
+
     Example:
         >>> import keras, numpy as np, simclr_keras
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])

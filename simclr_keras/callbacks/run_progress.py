@@ -34,6 +34,9 @@ class RunProgress(keras.callbacks.Callback):
             all of them. Defaults to None.
         stream: Where to write. None is `sys.stdout`. Defaults to None.
 
+    Raises:
+        TypeError: If `metrics` is not a sequence of strings.
+
     Example:
         >>> import keras, numpy as np, simclr_keras
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])

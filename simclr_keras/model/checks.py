@@ -185,7 +185,8 @@ def check_channels(encoder, channels, before):
     ):
         raise ValueError(
             f"The encoder {encoder.name!r} takes images of {expected[-1]} "
-            f"channels. Received images of {channels}."
+            f"channels. Received images of {channels}. Convert them, or make "
+            "another model for them."
         )
 
 

@@ -107,6 +107,8 @@ class SimCLRModel(CheckedMethods, BuildsAndSaves, TrainStep, keras.Model):
     Raises:
         TypeError: If the encoder, the projection head or the augmentation is
             not a layer.
+        AttributeError: If `augmentation`, `num_classes` or `value_range` is set
+            to something else once the model is made.
         ValueError: If the encoder's output is not (B, F), if `probe_on` is
             neither of its values, if `value_range` contradicts the
             augmentation's, or if a batch is none of the above, holds a single
