@@ -12,6 +12,9 @@ from keras.src.backend.common import global_state as _global_state
 from keras.src.backend.common.stateless_scope import (
     in_stateless_scope as _in_stateless_scope,
 )
+from keras.src.trainers.data_adapters import array_data_adapter as _arrays
+
+from simclr_keras.without_autotuning import without_autotuning
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -166,6 +169,31 @@ def in_stateless_scope():
     in another graph. It can go when Keras says it in public.
     """
     return _in_stateless_scope()
+
+
+class _Arrays(_arrays.ArrayDataAdapter):
+    def get_tf_dataset(self):
+        return without_autotuning(super().get_tf_dataset())
+
+
+def arrays_for_steps(x, y=None, **kwargs):
+    """Arrays as Keras passes them to its steps, not autotuned: a data adapter.
+
+    Keras takes adapters of others' and has none in public. Without it, on
+    TensorFlow, `fit` and `predict` of arrays wait at the end of an epoch, see
+    `without_autotuning`. It can go when `tf.data`'s thread sees that a pass is
+    over.
+
+    Args:
+        x, y: As given to `fit`.
+        **kwargs: Of the adapter: `batch_size`, `shuffle`, `steps`.
+
+    Returns:
+        x, y: An adapter and None for arrays, others as they are.
+    """
+    if tf is None or not _arrays.can_convert_arrays((x, y)):
+        return x, y
+    return _Arrays(x, y, **kwargs), None
 
 
 class BuildsBeforeSteps:

@@ -8,6 +8,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from simclr_keras.without_autotuning import without_autotuning
+
 
 class ImageSet(abc.ABC):
     """Images of one shape and dtype in a fixed order, with or without labels.
@@ -182,7 +184,7 @@ class ImageSet(abc.ABC):
             dataset = records.batch(batch_size, drop_remainder).map(load, calls)
         else:
             dataset = records.map(load, calls).batch(batch_size, drop_remainder)
-        return dataset.prefetch(tf.data.AUTOTUNE)
+        return without_autotuning(dataset.prefetch(tf.data.AUTOTUNE))
 
     def fingerprint(self, contents=False):
         """What tells this set from another one, as JSON can hold it.

@@ -5,6 +5,7 @@ import math
 import keras
 
 from simclr_keras import distribution
+from simclr_keras.keras_private import arrays_for_steps
 from simclr_keras.losses import ContrastiveLoss, NTXentLoss
 from simclr_keras.model import batch as batches
 from simclr_keras.model import checks
@@ -128,6 +129,17 @@ class CheckedMethods:
                 validation_steps,
             )
         self._complete_for(x, y)
+        # Keras warns of a dataset that it does not shuffle, as if that were
+        # not done already.
+        shuffle = shuffle and not hasattr(x, "element_spec")
+        if not validation_split:
+            x, y = arrays_for_steps(
+                x,
+                y,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                steps=steps_per_epoch,
+            )
         with self._watch_values():
             return super().fit(
                 x,
@@ -138,9 +150,7 @@ class CheckedMethods:
                 callbacks=self._with_own(callbacks),
                 validation_split=validation_split,
                 validation_data=validation_data,
-                # Keras warns of a dataset that it does not shuffle, as if
-                # that were not done already.
-                shuffle=shuffle and not hasattr(x, "element_spec"),
+                shuffle=shuffle,
                 initial_epoch=initial_epoch,
                 steps_per_epoch=steps_per_epoch,
                 validation_steps=validation_steps,
@@ -191,6 +201,7 @@ class CheckedMethods:
             if not hasattr(x, "element_spec"):
                 images = batches.images_of(batches.unpack(x))
                 self._check_arrays({IMAGE: images})
+        x, _ = arrays_for_steps(x, batch_size=batch_size, steps=steps)
         with self._watch_values():
             return super().predict(
                 x,
