@@ -142,7 +142,6 @@ def advice(chosen, options, trials):
     """The command that pretrains with what was chosen."""
     # All that was tried, since the recipe's values may be others.
     values = {key: trials.defaults[key] for key in CHOICES} | chosen
-    batch_size = trials.defaults["batch_size"]
     if options.image_folder:
         # Its length is in steps, whatever the number of images: three times
         # that of the trials.
@@ -150,14 +149,21 @@ def advice(chosen, options, trials):
         where = f"--image_folder={shlex.quote(options.image_folder)}"
         if options.test_folder:
             where += f" --test_folder={shlex.quote(options.test_folder)}"
-        if batch_size < RECIPES[recipe]["batch_size"]:  # Of very few images.
-            values["batch_size"] = batch_size
+        # What is not the recipe's: a batch of very few images, or by flags.
+        values |= {
+            name: trials.defaults[key]
+            for key, name in TAKEN.items()
+            if trials.defaults[key] != RECIPES[recipe][name]
+        }
+        size = trials.images.train.shape[1]
+        if size != RECIPES[recipe]["image_size"]:
+            values["image_size"] = size
     else:
         recipe = "cifar10"
         where = f"--dataset={options.dataset}"
         if options.data_dir:
             where += f" --data_dir={shlex.quote(options.data_dir)}"
         values["image_size"] = trials.images.train.shape[1]
-        values["batch_size"] = batch_size
+        values["batch_size"] = trials.defaults["batch_size"]
     flags = "".join(f" --{key}={value:g}" for key, value in values.items())
     return f"python examples/pretrain.py --recipe={recipe} {where}{flags}"

@@ -178,11 +178,19 @@ def test_the_best_of_a_run_that_is_older_than_its_note(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("minutes", "steps"), [(1e-9, [1, 2, 3, 4]), (1e6, [])]
+    ("minutes", "steps"), [(0.5, [1, 2, 3, 4]), (1, [2, 4]), (2.5, [])]
 )
-def test_every_so_many_minutes(minutes, steps, tmp_path):
+def test_every_so_many_minutes(minutes, steps, tmp_path, monkeypatch):
+    class HalfAMinuteAStep(keras.callbacks.Callback):
+        now = 1e6
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.now += 30
+
+    clock = HalfAMinuteAStep()
+    monkeypatch.setattr(checkpoints_file.time, "monotonic", lambda: clock.now)
     checkpoints = Checkpoints(tmp_path, every_minutes=minutes, keep=9)
-    fit(make_model(), [checkpoints], epochs=1)
+    fit(make_model(), [clock, checkpoints], epochs=1)
     within = [(0, step) for step in steps]
     assert checkpoints.positions() == [(0, 0), *within, (1, 0)]
 

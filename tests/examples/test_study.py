@@ -189,6 +189,24 @@ def test_own_data_leaves_what_noise_made_better(
     assert "--min_area=0.2 --strength=0.5 --temperature=0.2" in printed
 
 
+def test_own_data_recommends_what_its_trials_had(
+    photos, tmp_path, fake_trials, capsys
+):
+    run(photos, tmp_path, "own_data")
+    as_it_is = capsys.readouterr().out
+    assert "--depth" not in as_it_is
+    assert "--width" not in as_it_is
+    given = "--depth=34", "--width=0.25", "--batch_size=8", "--image_size=16"
+    run(photos, tmp_path, "own_data", *given)
+    command = next(
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if "examples/pretrain.py" in line
+    )
+    recommended = "--depth=34", "--width_multiplier=0.25", *given[2:]
+    assert {*recommended} <= {*command.split()}
+
+
 def test_own_data_on_a_folder_that_is_held_out(
     photos, tmp_path, fake_trials, monkeypatch, capsys
 ):
