@@ -143,15 +143,8 @@ def convert():
     size = 32 if encoder.stem == "cifar" else 224
     shape = (2, size, size, encoder.image_shape[-1])
     images = np.random.default_rng(0).random(shape, "float32")
-    save(FLAGS.output, encoder, images)
     representations = encoder(images, training=False)
-    for path, part in (
-        (FLAGS.head_output, head),
-        (FLAGS.classifier_output, classifier),
-    ):
-        if path:
-            features = encoder.output_shape[-1]
-            save(path, as_model(part, features), representations)
+    # First: it refuses a folder that holds anything but an export.
     if FLAGS.saved_model:
         import tensorflow as tf
 
@@ -163,6 +156,14 @@ def convert():
         )
         module = tf.saved_model.load(FLAGS.saved_model)
         compare(FLAGS.saved_model, representations, module(images))
+    save(FLAGS.output, encoder, images)
+    for path, part in (
+        (FLAGS.head_output, head),
+        (FLAGS.classifier_output, classifier),
+    ):
+        if path:
+            features = encoder.output_shape[-1]
+            save(path, as_model(part, features), representations)
 
 
 def main(argv):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from strategies import local_copy
 
 from simclr_keras.callbacks.folder_lock import FolderLock
-from simclr_keras.data.decoding_as_stored import message_of
+from simclr_keras.data.messages import message_of
 from simclr_keras.write_aside import make_folder, replace, write_aside
 
 

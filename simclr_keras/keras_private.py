@@ -14,8 +14,6 @@ from keras.src.backend.common.stateless_scope import (
 )
 from keras.src.trainers.data_adapters import array_data_adapter as _arrays
 
-from simclr_keras.without_autotuning import without_autotuning
-
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     from tensorflow.python.framework import ops as _ops
@@ -173,16 +171,19 @@ def in_stateless_scope():
 
 class _Arrays(_arrays.ArrayDataAdapter):
     def get_tf_dataset(self):
-        return without_autotuning(super().get_tf_dataset())
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return super().get_tf_dataset().with_options(options)
 
 
 def arrays_for_steps(x, y=None, **kwargs):
-    """Arrays as Keras passes them to its steps, not autotuned: a data adapter.
+    """Arrays as Keras passes them to its steps: a data adapter, not autotuned.
 
-    Keras takes adapters of others' and has none in public. Without it, on
-    TensorFlow, `fit` and `predict` of arrays wait at the end of an epoch, see
-    `without_autotuning`. It can go when `tf.data`'s thread sees that a pass is
-    over.
+    On TensorFlow, the thread that tunes Keras's dataset of arrays sleeps for as
+    long as the pass has taken so far, up to a minute, and mostly misses that
+    the pass is over, which waits for it. Without this, an epoch of five
+    seconds can take ten, in `fit` as in `predict`. Keras takes the adapters of
+    others and has none in public. It can go when its own ends in time.
 
     Args:
         x, y: As given to `fit`.

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from simclr_keras.data.decoding_as_stored import message_of
 from simclr_keras.data.image_set import ImageSet, digest
+from simclr_keras.data.messages import message_of
 from simclr_keras.write_aside import write_aside
 
 # What is done to an image between its file and here: another number makes all

@@ -5,7 +5,6 @@ import tensorflow as tf
 from simclr_keras.augmentation.contract import NO_LEADING_CROP, leading_key
 from simclr_keras.data.view_keys import ViewKeys, check_backend
 from simclr_keras.value_range import check_dtype
-from simclr_keras.without_autotuning import without_autotuning
 
 
 class CropsWhileDecoding:
@@ -81,7 +80,7 @@ class CropsWhileDecoding:
 
         calls = num_parallel_calls or tf.data.AUTOTUNE
         dataset = records.map(load, calls).batch(batch_size, drop_remainder)
-        return without_autotuning(dataset.prefetch(tf.data.AUTOTUNE))
+        return dataset.prefetch(tf.data.AUTOTUNE)
 
     def _draw(self, numbers, rows, columns):
         """The boxes of one image: int32 (V, 4), top, left, height, width."""

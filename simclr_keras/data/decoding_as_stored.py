@@ -1,12 +1,12 @@
 """Images whose channels and bits are kept: satellites, microscopes, X-rays."""
 
 import io
-import re
 
 import numpy as np
 import tensorflow as tf
 
 from simclr_keras.data.decoding_by_pillow import MAX_PIXELS, pillow_image
+from simclr_keras.data.messages import message_of
 from simclr_keras.optional_imports import import_optional
 
 DTYPES = ("uint8", "uint16")
@@ -166,18 +166,3 @@ def _decoded(function, data):
             return function(tf.constant(data)).numpy()
     except tf.errors.OpError as error:
         raise ValueError(message_of(error)) from None
-
-
-def message_of(error):
-    """What an error of TensorFlow's says, without where it happened."""
-    named = re.search(r"Cannot read the image file .*", error.message)
-    if named:  # A sentence of this package, in the midst of a traceback.
-        return named[0]
-    message = re.sub(r"\{\{.*?\}\}|\[Op:.*|\[\[.*", "", error.message).strip()
-    message = re.sub(
-        r"(?s)^(Graph execution error:.*<stack traces unavailable>\s*"
-        r"|Error in user-defined.*::\w+: )",
-        "",
-        message,
-    )
-    return message.rstrip(".") + "."

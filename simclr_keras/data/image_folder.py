@@ -21,7 +21,6 @@ from simclr_keras.data.decoding_as_stored import (
     DTYPES,
     checked_image,
     decode_stored,
-    message_of,
     stored_image,
 )
 from simclr_keras.data.decoding_by_pillow import MAX_PIXELS, pillow_image
@@ -33,6 +32,7 @@ from simclr_keras.data.image_set import (
     digest,
     split_indices,
 )
+from simclr_keras.data.messages import message_of
 from simclr_keras.data.orientation import orientation_of
 
 MAX_BYTES = 2**28  # of a file

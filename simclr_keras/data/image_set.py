@@ -8,7 +8,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from simclr_keras.without_autotuning import without_autotuning
+from simclr_keras.argument_checks import check_positive_integer
 
 
 class ImageSet(abc.ABC):
@@ -109,7 +109,8 @@ class ImageSet(abc.ABC):
 
     def steps_per_epoch(self, batch_size):
         """Number of full batches in the set: N // batch_size, at least 1."""
-        batch_size = _positive_integer(batch_size)
+        check_positive_integer("batch_size", batch_size)
+        batch_size = int(batch_size)
         if batch_size > self.num_images:
             raise ValueError(
                 "`batch_size` must be at most the number of images, since "
@@ -133,7 +134,8 @@ class ImageSet(abc.ABC):
             A `tf.data.Dataset` of images (B, H, W, C), or of
             (images, labels (B,) int64).
         """
-        batch_size = _positive_integer(batch_size)
+        check_positive_integer("batch_size", batch_size)
+        batch_size = int(batch_size)
         check_parallel_calls(num_parallel_calls)
         dataset = self.load_records(
             self.records(),
@@ -184,7 +186,7 @@ class ImageSet(abc.ABC):
             dataset = records.batch(batch_size, drop_remainder).map(load, calls)
         else:
             dataset = records.map(load, calls).batch(batch_size, drop_remainder)
-        return without_autotuning(dataset.prefetch(tf.data.AUTOTUNE))
+        return dataset.prefetch(tf.data.AUTOTUNE)
 
     def fingerprint(self, contents=False):
         """What tells this set from another one, as JSON can hold it.
@@ -358,19 +360,3 @@ def check_parallel_calls(num_parallel_calls):
     # -1 is `tf.data.AUTOTUNE`.
     if num_parallel_calls != -1 and not 1 <= num_parallel_calls < 2**31:
         raise ValueError(f"{expected}. {received}.")
-
-
-def _positive_integer(batch_size):
-    if isinstance(batch_size, bool) or not isinstance(
-        batch_size, (int, np.integer)
-    ):
-        raise TypeError(
-            "`batch_size` must be an integer. Received: "
-            f"batch_size={batch_size!r} of type {type(batch_size)}."
-        )
-    if batch_size < 1:
-        raise ValueError(
-            "`batch_size` must be at least 1. Received: "
-            f"batch_size={batch_size}."
-        )
-    return int(batch_size)

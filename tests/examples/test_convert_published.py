@@ -103,3 +103,20 @@ def test_mistakes(arguments, message, tmp_path, monkeypatch):
     assert process.returncode == 1
     assert message in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_harms_nothing_before_it_refuses(tmp_path):
+    encoder, folder = tmp_path / "encoder.keras", tmp_path / "mine"
+    encoder.write_text("old")
+    folder.mkdir()
+    (folder / "thesis.txt").touch()
+    process = run(
+        f"--path={FIXTURE}",
+        f"--output={encoder}",
+        f"--saved_model={folder}",
+        "--overwrite",
+    )
+    assert process.returncode == 1
+    assert "Error: " in process.stderr
+    assert (folder / "thesis.txt").exists()
+    assert encoder.read_text() == "old"

@@ -1,11 +1,10 @@
-"""An epoch ends with its last batch: no dataset of a step's is autotuned."""
+"""An epoch of arrays ends with its last batch: their dataset is not tuned."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import simclr_keras
 from simclr_keras.keras_private import arrays_for_steps
 from tests.model.models import IMAGES, tiny_model
 
@@ -32,14 +31,6 @@ def test_arrays_are_not_autotuned(datasets):
     model.fit({"image": IMAGES}, batch_size=8, verbose=0)
     model.predict(IMAGES, batch_size=8, verbose=0)
     assert [d.options().autotune.enabled for d in datasets] == [False] * 3
-
-
-def test_sets_are_not_autotuned(datasets):
-    images = simclr_keras.data.from_arrays(IMAGES).train
-    model = tiny_model()
-    model.fit(simclr_keras.data.training_dataset(images, 8), verbose=0)
-    model.predict(images.batches(8), verbose=0)
-    assert [d.options().autotune.enabled for d in datasets] == [False] * 2
 
 
 def test_own_datasets_stay_as_they_are(datasets):
