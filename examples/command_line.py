@@ -89,12 +89,12 @@ def one_line_errors(parser):
     """
 
     def terminate(number, frame):
-        raise _TerminatedError
+        raise TerminatedError
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except _TerminatedError:
+    except TerminatedError:
         _stop(parser.prog, "terminated, nothing was written.", 143)
     except UsageError as error:
         _stop(parser.prog, error, 2)
@@ -112,7 +112,7 @@ def one_line_errors(parser):
         signal.signal(signal.SIGTERM, before)
 
 
-class _TerminatedError(BaseException):
+class TerminatedError(BaseException):
     """Raised by SIGTERM. No `Exception`, which other code would handle."""
 
 

@@ -510,8 +510,8 @@ def _batch_epochs():
                 lambda t: lead(t, 5) > 0,
             ),
             (
-                "The lead is smaller after more epochs.",
-                lambda t: lead(t, 45) < lead(t, 5),
+                "Their lead is smaller after more epochs.",
+                lambda t: lead(t, 5) > max(0, lead(t, 45)),
             ),
             (
                 "More epochs help.",

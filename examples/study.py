@@ -297,13 +297,14 @@ def main(arguments=None):
         steps = defaults["epochs"] * (
             len(images.train) // defaults["batch_size"]
         )
+        notes = []
         if steps < FEWEST_STEPS:
-            print(
+            notes = [
                 f"A trial has {steps:,} steps, and fewer than {FEWEST_STEPS} "
                 "teach next to nothing: more --epochs or more images are "
-                "needed for differences that mean something.",
-                flush=True,
-            )
+                "needed for differences that mean something."
+            ]
+            print(*notes, flush=True)
         try:
             if options.study == own_data.NAME:
                 table, *chosen = own_data.choose(trials)
@@ -312,13 +313,13 @@ def main(arguments=None):
             else:
                 study = studies.STUDIES[options.study]
                 table, result = run_study(study, trials), []
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, command_line.TerminatedError) as error:
             print(
                 "\nStopped. The same command makes the trials that are missing."
             )
-            sys.exit(130)
+            sys.exit(130 if isinstance(error, KeyboardInterrupt) else 143)
         study_page.write_page(
-            folder, options.study, study, table, trials, result
+            folder, options.study, study, table, trials, notes, result
         )
         study_page.draw(os.path.join(folder, "study.png"), study, table)
         print()

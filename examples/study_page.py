@@ -63,8 +63,18 @@ def markdown_table(study, cells):
     return lines
 
 
-def write_page(folder, name, study, table, trials, result=()):
-    """Writes study.md, which ends in the lines `result`, and study.csv."""
+def write_page(folder, name, study, table, trials, notes=(), result=()):
+    """Writes study.md and study.csv.
+
+    Args:
+        folder: Path of the folder for them.
+        name: String, what `--study` calls it.
+        study: `studies.Study`.
+        table: Dictionary of (row, column) to a value for each seed.
+        trials: `study.Trials`.
+        notes: Strings, what is to be known of all trials.
+        result: Strings, the lines in which the page ends.
+    """
     images, defaults, seeds = trials.images, trials.defaults, trials.seeds
     metrics = in_order(cell.metric or study.metric for cell in study.cells)
     measured = ", ".join(METRICS[each] for each in metrics or [study.metric])
@@ -85,7 +95,7 @@ def write_page(folder, name, study, table, trials, result=()):
             if seeds > 1
             else "One seed: small differences mean nothing. "
         )
-        + "A trial that diverged counts as a guess.",
+        + " ".join(["A trial that diverged counts as a guess.", *notes]),
         "",
         *markdown_table(study, {k: as_text(v) for k, v in table.items()}),
         "",

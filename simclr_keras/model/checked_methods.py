@@ -127,6 +127,7 @@ class CheckedMethods:
                 *data,
                 validation_batch_size or batch_size,
                 validation_steps,
+                name="validation_data",
             )
         self._complete_for(x, y)
         # Keras warns of a dataset that it does not shuffle, as if that were
@@ -292,6 +293,7 @@ class CheckedMethods:
         num_epochs=1,
         validation_split=0.0,
         validation_batch_size=None,
+        name="x",
     ):
         """Refuses what can be told without reading a dataset."""
         checks.check_is_there(x)
@@ -307,15 +309,21 @@ class CheckedMethods:
         num_train = int(count * (1 - validation_split))
         if batch_size is None and steps is not None:
             batch_size = math.ceil(num_train / steps)  # As Keras does.
-        for part, size, num_steps in (
-            (num_train, batch_size, steps and steps * num_epochs),
-            (count - num_train, validation_batch_size or batch_size, None),
+        for part, size, num_steps, part_name in (
+            (num_train, batch_size, steps and steps * num_epochs, name),
+            (
+                count - num_train,
+                validation_batch_size or batch_size,
+                None,
+                "validation_split",
+            ),
         ):
             checks.check_remainder(
                 part,
                 size or 32,
                 distribution.num_replicas(distribution.strategy_of(self)),
                 num_steps,
+                part_name,
             )
         self._check_arrays(arrays)
 

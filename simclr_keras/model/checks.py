@@ -368,7 +368,9 @@ def missing_labels_message(num_classes):
     )
 
 
-def check_remainder(count, batch_size, num_replicas=1, num_steps=None):
+def check_remainder(
+    count, batch_size, num_replicas=1, num_steps=None, name="x"
+):
     """Raises if the last batch of so many images would be too short.
 
     Args:
@@ -377,6 +379,7 @@ def check_remainder(count, batch_size, num_replicas=1, num_steps=None):
         num_replicas: Integer, replicas that share a batch.
         num_steps: Integer, number of batches that are taken in all, or None
             for all there are.
+        name: String, the argument that the images came in.
 
     Raises:
         ValueError: If a batch would hold a single image, or none for a
@@ -387,12 +390,12 @@ def check_remainder(count, batch_size, num_replicas=1, num_steps=None):
         return
     if over == 1:
         raise ValueError(
-            f"{SINGLE_IMAGE} Received {count} images and batch_size="
+            f"{SINGLE_IMAGE} Received {count} images of `{name}`, batch_size="
             f"{batch_size}, which leaves one over."
         )
     if 0 < over <= (num_replicas - 1) * math.ceil(over / num_replicas):
         raise ValueError(
-            f"{EMPTY_REPLICA} Received {count} images, batch_size="
+            f"{EMPTY_REPLICA} Received {count} images of `{name}`, batch_size="
             f"{batch_size} and {num_replicas} replicas, which leaves "
             f"{over} over."
         )

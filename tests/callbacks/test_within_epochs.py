@@ -1,6 +1,8 @@
 """Checkpoints within an epoch: at a signal, and every so many steps."""
 
 import signal
+import time
+import warnings
 
 import keras
 import numpy as np
@@ -399,3 +401,51 @@ def test_of_several_the_last_is_discarded(tmp_path):
     fit(make_model(), [checkpoints], epochs=3)
     checkpoints.discard_unproven()
     assert checkpoints.positions() == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_what_is_still_being_written_is_discarded(tmp_path, monkeypatch):
+    """An error ends `fit` while the last checkpoint is on its way."""
+
+    class FailsInTheThird(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise RuntimeError
+
+    def slow_replace(source, path):
+        if "epoch_00002" in path:
+            time.sleep(0.5)
+        replace(source, path)
+
+    replace = checkpoints_file.replace
+    monkeypatch.setattr(checkpoints_file, "replace", slow_replace)
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    with pytest.raises(RuntimeError):
+        fit(make_model(), [FailsInTheThird(), checkpoints], epochs=3)
+    assert checkpoints.positions() == [(0, 0), (1, 0)]
+    checkpoints.discard_unproven()
+    assert checkpoints.positions() == [(0, 0), (1, 0)]
+
+
+def test_a_checkpoint_that_failed_is_told_of_within_the_epoch(
+    tmp_path, monkeypatch
+):
+    class Looks(keras.callbacks.Callback):
+        told = ()
+
+        def on_train_batch_end(self, batch, logs=None):
+            time.sleep(0.2)  # The writing is over before the last step.
+            texts = [str(each.message) for each in found]
+            self.told = (*self.told, ["The disk is bad." in t for t in texts])
+
+    def failing_replace(source, path):
+        if "epoch_00001" in path:
+            raise OSError("The disk is bad.")
+        replace(source, path)
+
+    replace = checkpoints_file.replace
+    monkeypatch.setattr(checkpoints_file, "replace", failing_replace)
+    looks = Looks()
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        fit(make_model(), [Checkpoints(tmp_path), looks], epochs=2)
+    assert [sum(told) for told in looks.told][3::4] == [0, 1]

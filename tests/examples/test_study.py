@@ -3,6 +3,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -145,6 +146,32 @@ def test_makes_only_what_is_missing(photos, tmp_path, fake_trials, monkeypatch):
     for k, other in enumerate(("--images=10", "--test_images=4")):
         run(photos, tmp_path, "head_layers", other)
         assert len(fake_trials) == 2 * count + 6 + 3 * k
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_stopped_study_says_that_it_goes_on(
+    number, status, photos, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(trial, "run", lambda *_: signal.raise_signal(number))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(SystemExit) as stopped:
+        run(photos, tmp_path, "own_data")
+    signal.signal(signal.SIGINT, before)
+    assert stopped.value.code == status
+    assert "The same command makes the trials" in capsys.readouterr().out
+
+
+def test_a_page_says_that_its_trials_were_too_short(
+    photos, tmp_path, fake_trials
+):
+    run(photos, tmp_path, "head_layers", "--epochs=1")
+    page = (tmp_path / "head_layers" / "study.md").read_text()
+    assert "fewer than 300 teach next to nothing" in page
+    run(photos, tmp_path, "head_layers", "--epochs=100", "--batch_size=8")
+    page = (tmp_path / "head_layers" / "study.md").read_text()
+    assert "teach next to nothing" not in page
 
 
 def test_own_data_chooses_by_the_training_images(
