@@ -129,7 +129,8 @@ def test_labels_that_are_not_classes(labels, found):
 )
 def test_a_remainder_of_one_image(count, batch_size, steps):
     message = (
-        rf"two images.* Received {count} images and batch_size={batch_size}"
+        rf"two images.* Received {count} images of `x`, "
+        rf"batch_size={batch_size}"
     )
     with pytest.raises(ValueError, match=message):
         checks.check_remainder(count, batch_size, num_steps=steps)

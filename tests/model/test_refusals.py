@@ -46,6 +46,21 @@ def test_arrays_with_one_image_over(data):
         tiny_model().evaluate(*data, batch_size=8, verbose=0)
 
 
+def test_the_argument_with_one_image_over_is_named():
+    model = tiny_model()
+    one_over = np.concatenate([IMAGES, IMAGES[:1]])
+    refused(model, "17 images of `x`", one_over)
+    refused(
+        model,
+        "17 images of `validation_data`",
+        IMAGES,
+        validation_data=one_over,
+    )
+    refused(
+        model, "1 images of `validation_split`", IMAGES, validation_split=0.05
+    )
+
+
 def test_batches_of_one_image():
     with pytest.raises(ValueError, match=SINGLE):
         tiny_model(compiling=EAGER).train_on_batch(IMAGES[:1])
