@@ -165,5 +165,11 @@ def advice(chosen, options, trials):
             where += f" --data_dir={shlex.quote(options.data_dir)}"
         values["image_size"] = trials.images.train.shape[1]
         values["batch_size"] = trials.defaults["batch_size"]
+        # The trials are narrower than the recipe, unless they were told.
+        values |= {
+            TAKEN[key]: getattr(options, key)
+            for key in ("depth", "width")
+            if getattr(options, key) is not None
+        }
     flags = "".join(f" --{key}={value:g}" for key, value in values.items())
     return f"python examples/pretrain.py --recipe={recipe} {where}{flags}"

@@ -176,7 +176,7 @@ class _Arrays(_arrays.ArrayDataAdapter):
         return super().get_tf_dataset().with_options(options)
 
 
-def arrays_for_steps(x, y=None, **kwargs):
+def arrays_for_steps(x, y=None, batch_size=None, steps=None, shuffle=False):
     """Arrays as Keras passes them to its steps: a data adapter, not autotuned.
 
     On TensorFlow, the thread that tunes Keras's dataset of arrays sleeps for as
@@ -187,14 +187,20 @@ def arrays_for_steps(x, y=None, **kwargs):
 
     Args:
         x, y: As given to `fit`.
-        **kwargs: Of the adapter: `batch_size`, `shuffle`, `steps`.
+        batch_size, steps, shuffle: As given to `fit`.
 
     Returns:
         x, y: An adapter and None for arrays, others as they are.
     """
     if tf is None or not _arrays.can_convert_arrays((x, y)):
         return x, y
-    return _Arrays(x, y, **kwargs), None
+    # Of which the size of a batch is made where none is given.
+    most = keras.config.max_steps_per_epoch()
+    if most is not None:
+        steps = min(steps or most, most)
+    return _Arrays(
+        x, y, batch_size=batch_size, steps=steps, shuffle=shuffle
+    ), None
 
 
 class BuildsBeforeSteps:

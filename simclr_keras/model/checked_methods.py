@@ -9,7 +9,7 @@ from simclr_keras.keras_private import arrays_for_steps
 from simclr_keras.losses import ContrastiveLoss, NTXentLoss
 from simclr_keras.model import batch as batches
 from simclr_keras.model import checks
-from simclr_keras.model.batch import IMAGE
+from simclr_keras.model.batch import IMAGE, LABEL
 from simclr_keras.model.value_watch import TellOfValues
 from simclr_keras.value_range import check_dtype
 
@@ -109,6 +109,7 @@ class CheckedMethods:
     ):
         checks.check_is_compiled(self)
         checks.check_weights(sample_weight, class_weight)
+        validation_split = validation_split or 0.0
         self._check_data(
             x,
             y,
@@ -129,10 +130,15 @@ class CheckedMethods:
                 validation_steps,
                 name="validation_data",
             )
+            validation_data = arrays_for_steps(
+                *data,
+                batch_size=validation_batch_size or batch_size,
+                steps=validation_steps,
+            )
         self._complete_for(x, y)
         # Keras warns of a dataset that it does not shuffle, as if that were
         # not done already.
-        shuffle = shuffle and not hasattr(x, "element_spec")
+        shuffle = False if hasattr(x, "element_spec") else shuffle
         if not validation_split:
             x, y = arrays_for_steps(
                 x,
@@ -178,6 +184,7 @@ class CheckedMethods:
             self._check_data(x, y, batch_size, steps)
             self._complete_for(x, y)
             callbacks = self._with_own(callbacks)
+            x, y = arrays_for_steps(x, y, batch_size=batch_size, steps=steps)
         self._state.restart()
         with self._watch_values():
             return super().evaluate(
@@ -195,6 +202,7 @@ class CheckedMethods:
         self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
     ):
         checks.check_is_there(x)
+        checks.check_batch_size(batch_size)
         description = batches.describe(x)
         if description is not None:
             images = batches.images_of(batches.unpack(description[0]))
@@ -297,6 +305,7 @@ class CheckedMethods:
     ):
         """Refuses what can be told without reading a dataset."""
         checks.check_is_there(x)
+        checks.check_batch_size(batch_size, validation_batch_size)
         description = batches.describe(x, y)
         if description is None:
             return
@@ -305,9 +314,11 @@ class CheckedMethods:
         if hasattr(x, "element_spec"):
             return
         arrays = batches.unpack(x, y)
-        count = len(batches.images_of(arrays))
+        count = batches.images_of(arrays).shape[0]
+        if LABEL in arrays:
+            checks.check_num_labels(arrays[LABEL].shape, count)
         num_train = int(count * (1 - validation_split))
-        if batch_size is None and steps is not None:
+        if batch_size is None and steps:
             batch_size = math.ceil(num_train / steps)  # As Keras does.
         for part, size, num_steps, part_name in (
             (num_train, batch_size, steps and steps * num_epochs, name),

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from simclr_keras import distribution, keras_private, user_code
+from simclr_keras.argument_checks import check_positive_integer
 from simclr_keras.model.batch import IMAGE, LABEL, images_of, view_names
 from simclr_keras.optimizers import LARS
 from simclr_keras.value_range import check_dtype, looks_scaled
@@ -398,6 +399,23 @@ def check_remainder(
             f"{EMPTY_REPLICA} Received {count} images of `{name}`, batch_size="
             f"{batch_size} and {num_replicas} replicas, which leaves "
             f"{over} over."
+        )
+
+
+def check_batch_size(*sizes):
+    """Raises unless each is a positive integer or None, for Keras to choose."""
+    for size in sizes:
+        if size is not None:
+            check_positive_integer("batch_size", size)
+
+
+def check_num_labels(shape, num_images):
+    """Raises a `ValueError` unless arrays hold a label for each image."""
+    shape = tuple(shape)
+    if shape[:1] != (num_images,):
+        raise ValueError(
+            "There must be as many labels as images. Received: labels.shape="
+            f"{shape} for {num_images} images."
         )
 
 

@@ -234,6 +234,20 @@ def test_own_data_recommends_what_its_trials_had(
     assert {*recommended} <= {*command.split()}
 
 
+def test_own_data_of_a_data_set_recommends_what_it_was_given(
+    tmp_path, fake_trials, capsys
+):
+    study.main(
+        [
+            *("--study=own_data", "--dataset=digits", f"--output={tmp_path}"),
+            *("--images=40", "--test_images=20", "--depth=34"),
+        ]
+    )
+    printed = capsys.readouterr().out
+    assert "--depth=34" in printed
+    assert "--width" not in printed
+
+
 def test_own_data_on_a_folder_that_is_held_out(
     photos, tmp_path, fake_trials, monkeypatch, capsys
 ):

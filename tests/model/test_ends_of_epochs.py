@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import simclr_keras
 from simclr_keras.keras_private import arrays_for_steps
 from tests.model.models import IMAGES, tiny_model
 
@@ -30,7 +31,9 @@ def test_arrays_are_not_autotuned(datasets):
     model.fit(IMAGES, batch_size=8, verbose=0)
     model.fit({"image": IMAGES}, batch_size=8, verbose=0)
     model.predict(IMAGES, batch_size=8, verbose=0)
-    assert [d.options().autotune.enabled for d in datasets] == [False] * 3
+    model.evaluate(IMAGES, batch_size=8, verbose=0)
+    model.fit(IMAGES, batch_size=8, verbose=0, validation_data=(IMAGES, None))
+    assert [d.options().autotune.enabled for d in datasets] == [False] * 6
 
 
 def test_own_datasets_stay_as_they_are(datasets):
@@ -52,19 +55,60 @@ class Recorder(keras.Model):
         return {"loss": tf.constant(0.0)}
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
-def test_batches_are_those_of_keras(shuffle):
+def batches_of(x, y, batch_size=None, shuffle=False, steps=None):
+    """What Keras makes of arrays, or of what stands for them."""
+    keras.utils.set_random_seed(0)
+    model = Recorder()
+    model.compile(run_eagerly=True)
+    model.fit(
+        *(x, y, batch_size),
+        shuffle=shuffle,
+        steps_per_epoch=steps,
+        epochs=2,
+        verbose=0,
+    )
+    return model.batches
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "sizes"),
+    [
+        ({"batch_size": 4}, [4, 4, 2] * 2),
+        ({"batch_size": 4, "shuffle": True}, [4, 4, 2] * 2),
+        ({"batch_size": 4, "shuffle": "batch"}, [4, 4, 2] * 2),
+        ({"steps": 2}, [5] * 4),
+        ({}, [10] * 2),
+    ],
+)
+def test_batches_are_those_of_keras(kwargs, sizes):
     arrays = np.arange(10.0), np.arange(10)
-    kwargs = {"batch_size": 4, "shuffle": shuffle}
-
-    def batches(x, y):
-        keras.utils.set_random_seed(0)
-        model = Recorder()
-        model.compile(run_eagerly=True)
-        model.fit(x, y, **kwargs, epochs=2, verbose=0)
-        return model.batches
-
-    own = batches(*arrays_for_steps(*arrays, **kwargs))
-    expected = batches(*arrays)
-    assert [len(x) for x, _ in own] == [4, 4, 2] * 2
+    own = batches_of(*arrays_for_steps(*arrays, **kwargs), **kwargs)
+    assert [len(x) for x, _ in own] == sizes
+    expected = batches_of(*arrays, **kwargs)
     keras.tree.map_structure(np.testing.assert_array_equal, own, expected)
+
+
+def test_fewer_steps_by_keras_s_configuration():
+    arrays = np.arange(12.0), np.arange(12)
+    keras.config.set_max_steps_per_epoch(3)
+    try:
+        own = batches_of(*arrays_for_steps(*arrays))
+        expected = batches_of(*arrays)
+    finally:
+        keras.config.set_max_steps_per_epoch(None)
+    assert [len(x) for x, _ in own] == [4] * 6
+    keras.tree.map_structure(np.testing.assert_array_equal, own, expected)
+
+
+def test_batches_are_shuffled_within():
+    class Order(simclr_keras.SimCLRModel):
+        def train_step(self, data):
+            order.append(data.numpy()[:, 0, 0, 0].astype(int).tolist())
+            return {"loss": tf.constant(0.0)}
+
+    order = []
+    images = np.zeros((8, 8, 8, 3), "uint8")
+    images[:, 0, 0, 0] = np.arange(8)
+    model = tiny_model(cls=Order, compiling={"run_eagerly": True})
+    model.fit(images, batch_size=4, shuffle="batch", verbose=0)
+    assert [sorted(batch) for batch in order] == [[0, 1, 2, 3], [4, 5, 6, 7]]

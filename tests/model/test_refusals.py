@@ -61,6 +61,27 @@ def test_the_argument_with_one_image_over_is_named():
     )
 
 
+def test_sizes_of_batches():
+    for size, error in (("8", TypeError), (4.0, TypeError), (-4, ValueError)):
+        message = f"`batch_size` must be .*Received: batch_size={size!r}"
+        for method in (
+            SimCLRModel.fit,
+            SimCLRModel.evaluate,
+            SimCLRModel.predict,
+        ):
+            with pytest.raises(error, match=message):
+                method(tiny_model(), IMAGES, batch_size=size, verbose=0)
+    tiny_model(compiling=EAGER).fit(
+        *(IMAGES, None, np.int64(8)), verbose=0, steps_per_epoch=0
+    )
+
+
+def test_labels_that_nothing_uses_are_as_many():
+    message = "as many labels as images"
+    refused(tiny_model(), message, {"image": IMAGES, "label": LABELS[:9]})
+    refused(tiny_model(), message, IMAGES, LABELS[:9])
+
+
 def test_batches_of_one_image():
     with pytest.raises(ValueError, match=SINGLE):
         tiny_model(compiling=EAGER).train_on_batch(IMAGES[:1])
