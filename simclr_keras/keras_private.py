@@ -180,7 +180,7 @@ def arrays_for_steps(x, y=None, batch_size=None, steps=None, shuffle=False):
     """Arrays as Keras passes them to its steps: a data adapter, not autotuned.
 
     On TensorFlow, the thread that tunes Keras's dataset of arrays sleeps for as
-    long as the pass has taken so far, up to a minute, and mostly misses that
+    long as the pass has taken so far, up to a minute, and often misses that
     the pass is over, which waits for it. Without this, an epoch of five
     seconds can take ten, in `fit` as in `predict`. Keras takes the adapters of
     others and has none in public. It can go when its own ends in time.
@@ -196,7 +196,7 @@ def arrays_for_steps(x, y=None, batch_size=None, steps=None, shuffle=False):
         return x, y
     # Of which the size of a batch is made where none is given.
     most = keras.config.max_steps_per_epoch()
-    if most is not None:
+    if most:
         steps = min(steps or most, most)
     return _Arrays(
         x, y, batch_size=batch_size, steps=steps, shuffle=shuffle
