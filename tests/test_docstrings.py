@@ -34,7 +34,10 @@ def examples():
         # Nothing is there that the example does not import itself.
         for test in finder.find(module, name, globs={"__name__": "__main__"}):
             if test.examples:
-                yield pytest.param(test, id=test.name)
+                # Exports compare what they write, which takes a while.
+                is_slow = test.name.startswith("simclr_keras.export.")
+                marks = pytest.mark.slow if is_slow else ()
+                yield pytest.param(test, id=test.name, marks=marks)
 
 
 @pytest.mark.parametrize("test", examples())

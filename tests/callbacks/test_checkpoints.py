@@ -199,6 +199,7 @@ def test_a_first_write_that_fails_ends_the_run(tmp_path, monkeypatch):
     fit(make_model(), [Checkpoints(tmp_path)])  # The folder can be used.
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more(tmp_path):
     """With the system's own error, in the middle of HDF5's writing."""
     program = f"""

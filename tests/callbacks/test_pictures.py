@@ -64,6 +64,7 @@ def test_pictures_in_a_folder(tmp_path):
             assert len(picture.convert("RGB").getcolors(2**24)) > 50
 
 
+@pytest.mark.slow
 def test_views_are_drawn_again_if_asked(tmp_path):
     fit(make_model(), ViewPreview(IMAGES, tmp_path, every=2))
     assert names(tmp_path) == [

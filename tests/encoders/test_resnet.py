@@ -479,6 +479,7 @@ def test_clone_model(encoder):
     np.testing.assert_array_equal(clone(x), encoder(x))
 
 
+@pytest.mark.slow
 def test_saved_model_export(tmp_path):
     encoder = narrow_cifar()
     encoder.export(tmp_path / "saved_model", verbose=False)

@@ -23,8 +23,8 @@ def digits():
     [
         example.gradient_tape_loop,
         example.views_in_tf_data,
-        example.sequential_augmentation,
-        example.functional_classifier,
+        pytest.param(example.sequential_augmentation, marks=pytest.mark.slow),
+        pytest.param(example.functional_classifier, marks=pytest.mark.slow),
     ],
 )
 def test_learns(function, digits):

@@ -77,6 +77,7 @@ def test_a_file_is_told_by_its_name(name, package, run, tmp_path, monkeypatch):
     assert calls == {str(tmp_path / name): "SimCLRModel"}
 
 
+@pytest.mark.slow
 def test_of_a_classifier_the_encoder_leaves(run, tmp_path):
     encoder = keras.saving.load_model(run / "encoder.keras")
     classifier = evaluation.ImageClassifier(encoder, ["a", "b"])

@@ -422,6 +422,7 @@ def test_studies_of_colours_refuse_gray_images(tmp_path, capsys):
     assert "needs images of three channels" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_labels(tmp_path):
     for k in range(10):
         Image.new("RGB", (9, 9)).save(tmp_path / f"{k}.png")

@@ -98,6 +98,7 @@ def run(place, monkeypatch, output, *arguments):
     return {row["name"]: row for row in results["sets"]}
 
 
+@pytest.mark.slow
 def test_each_set_by_its_own_measure(place, tmp_path, monkeypatch, capsys):
     rows = run(
         place,

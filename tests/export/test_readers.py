@@ -45,6 +45,7 @@ def needs(*packages):
 
 
 @needs("tensorflow_hub", "pkg_resources")
+@pytest.mark.slow
 def test_hub_load(exported):
     read("hub_load", exported)
 

@@ -357,6 +357,7 @@ def test_preprocessing_of_other_augmentations(layers, sizes, tmp_path):
         np.testing.assert_allclose(module(images / 255), expected, **SAME)
 
 
+@pytest.mark.slow
 def test_image_shape_is_that_of_the_views(tmp_path):
     model = tiny_model(augmentation=SimCLRAugmentation(8, 8, blur=False))
     with pytest.raises(ValueError, match=r"evaluates, \(8, 8\).*\(12, 8, 3\)"):

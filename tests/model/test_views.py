@@ -314,6 +314,7 @@ def test_views_of_which_little_is_known(data, message):
         fit(model, generated(*data), epochs=1)
 
 
+@pytest.mark.slow
 def test_views_of_one_size_that_is_not_known():
     logs = []
     for shapes in ((KNOWN, KNOWN), (UNKNOWN, UNKNOWN)):
