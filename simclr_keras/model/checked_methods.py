@@ -202,7 +202,7 @@ class CheckedMethods:
         self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
     ):
         checks.check_is_there(x)
-        checks.check_batch_size(batch_size)
+        checks.check_batch_sizes(batch_size=batch_size)
         description = batches.describe(x)
         if description is not None:
             images = batches.images_of(batches.unpack(description[0]))
@@ -305,7 +305,9 @@ class CheckedMethods:
     ):
         """Refuses what can be told without reading a dataset."""
         checks.check_is_there(x)
-        checks.check_batch_size(batch_size, validation_batch_size)
+        checks.check_batch_sizes(
+            batch_size=batch_size, validation_batch_size=validation_batch_size
+        )
         description = batches.describe(x, y)
         if description is None:
             return

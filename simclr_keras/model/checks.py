@@ -402,11 +402,11 @@ def check_remainder(
         )
 
 
-def check_batch_size(*sizes):
+def check_batch_sizes(**sizes):
     """Raises unless each is a positive integer or None, for Keras to choose."""
-    for size in sizes:
+    for name, size in sizes.items():
         if size is not None:
-            check_positive_integer("batch_size", size)
+            check_positive_integer(name, size)
 
 
 def check_num_labels(shape, num_images):

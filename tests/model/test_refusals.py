@@ -71,6 +71,8 @@ def test_sizes_of_batches():
         ):
             with pytest.raises(error, match=message):
                 method(tiny_model(), IMAGES, batch_size=size, verbose=0)
+    message = "`validation_batch_size` must be a positive integer"
+    refused(tiny_model(), message, IMAGES, validation_batch_size=0)
     tiny_model(compiling=EAGER).fit(
         *(IMAGES, None, np.int64(8)), verbose=0, steps_per_epoch=0
     )
