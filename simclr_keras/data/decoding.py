@@ -4,6 +4,11 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_keras.data.decoding_by_pillow import MAX_PIXELS, pillow_image
+from simclr_keras.data.decoding_cost import (
+    MAX_SCANS,
+    has_chunks_that_fit,
+    has_few_scans,
+)
 from simclr_keras.data.lazily import lazily
 from simclr_keras.data.orientation import as_stored, orient, upright
 
@@ -97,7 +102,13 @@ def decode_other(data, channels, max_pixels=MAX_PIXELS):
         size = tf.io.decode_raw(
             tf.strings.substr(header, 16, 8), tf.int32, little_endian=False
         )
-        image = tf.io.decode_png(_once_small(data, size, max_pixels))
+        checked = _once(
+            _is_small(size, max_pixels) & has_chunks_that_fit(data),
+            f"It has more pixels than `max_pixels`, {max_pixels:,}, or says "
+            "that a part of it is longer than the file.",
+            data,
+        )
+        image = tf.io.decode_png(checked)
         has_alpha = tf.shape(image)[-1] % 2 == 0
         image = tf.cond(has_alpha, lambda: _on_white(image), lambda: image)
         return _with_channels(image, channels)
@@ -147,14 +158,25 @@ def _of_jpeg(channels):
     return 3 if channels == 3 else 0
 
 
-def _once_small(value, size, max_pixels):
-    """A tensor, once it is known that an image of a size is not too large."""
-    num_pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    # `tf.debugging.assert_less_equal` is several operations for each image.
-    check = tf.raw_ops.Assert(
-        condition=num_pixels <= max_pixels,
-        data=[f"It has more pixels than `max_pixels`, {max_pixels:,}."],
+def _once_small(data, size, max_pixels):
+    """A JPEG, once it is known that it is not too much to decode."""
+    # One check: each operation takes its time for each image.
+    return _once(
+        _is_small(size, max_pixels) & has_few_scans(data),
+        f"It has more pixels than `max_pixels`, {max_pixels:,}, or more than "
+        f"{MAX_SCANS} scans.",
+        data,
     )
+
+
+def _is_small(size, max_pixels):
+    return tf.reduce_prod(tf.cast(size, tf.int64)) <= max_pixels
+
+
+def _once(condition, message, value):
+    """A tensor, once it is known that something holds."""
+    # `tf.debugging.Assert` is several operations for each image.
+    check = tf.raw_ops.Assert(condition=condition, data=[message])
     return _after(check, value)
 
 

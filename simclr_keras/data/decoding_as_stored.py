@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_keras.data.decoding_by_pillow import MAX_PIXELS, pillow_image
+from simclr_keras.data.decoding_cost import check_cost
 from simclr_keras.data.messages import message_of
 from simclr_keras.optional_imports import import_optional
 
@@ -38,6 +39,7 @@ def stored_image(data, max_pixels=MAX_PIXELS):
     Raises:
         ValueError: If it is not such an image.
     """
+    check_cost(data)
     if data[:4] in _TIFF:
         return _of_tiff(data, max_pixels)
     if data[:4] == _PNG:

@@ -80,6 +80,11 @@ def _look_at(path, max_bytes, seen, found):
         if has_name:
             found.unreadable[path] = "It is not a regular file."
         return
+    # Or of those of the system in /proc, some of which are read for ever.
+    if status.st_size == 0:
+        if has_name:
+            found.unreadable[path] = "It is empty."
+        return
     try:
         if not has_name and not _begins_as_image(path):
             return

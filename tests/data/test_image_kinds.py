@@ -1,9 +1,6 @@
 """Every kind of image file, against Pillow's own reading of it."""
 
 import io
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,7 +17,6 @@ from simclr_keras.data.decoding import (
 from simclr_keras.data.image_files import EXTENSIONS
 from simclr_keras.data.orientation import as_stored, orient, orientation_of
 from tests.data.pictures import picture
-from tests.distribution.results import ROOT
 
 HEIGHT, WIDTH = 24, 32
 
@@ -226,139 +222,3 @@ def test_what_is_not_an_image_is_ignored_and_what_promises_one_is_told(
         found = data.load_image_folder(tmp_path, 8, on_error="skip")
     assert found.train.num_images == 1
     assert ".webp" in EXTENSIONS
-
-
-# --- What hurts a reader -----------------------------------------------------
-def special(folder):
-    """What is there beside images, and must not be opened or believed."""
-    os.mkfifo(folder / "pipe.png")
-    (folder / "device.jpg").symlink_to("/dev/zero")
-    (folder / "itself.png").symlink_to(folder / "itself.png")
-    with open(folder / "sparse.jpg", "wb") as file:
-        file.truncate(2**32)
-    (folder / "folder.png").mkdir()
-    for size in (15_000, 40_000):
-        Image.new("1", (size, size)).save(folder / f"bomb_{size}.png")
-    Image.new("P", (15_000, 15_000)).save(folder / "bomb.gif")
-    Image.new("1", (15_000, 15_000)).save(
-        folder / "bomb.tif", compression="group4"
-    )
-    # A header alone.
-    png = (folder / "bomb_15000.png").read_bytes()
-    (folder / "header.png").write_bytes(png[:40])
-    return 9
-
-
-@pytest.mark.slow
-def test_nothing_hangs_and_memory_is_bounded(tmp_path):
-    picture().save(tmp_path / "photo.png")
-    count = special(tmp_path)
-    program = f"""
-import resource, sys, warnings
-import tensorflow as tf
-from simclr_keras import data
-
-def peak():  # in MiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-dataset = tf.data.Dataset.range(3).map(lambda x: x + 1)
-list(dataset)
-before = peak()
-for in_memory in (True, False):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = data.load_image_folder(
-            {str(tmp_path)!r}, 8, on_error="skip", in_memory=in_memory
-        )
-    print(found.train.num_images, found.num_skipped)
-print(peak() - before)
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 0, result.stderr
-    *counts, growth = result.stdout.split("\n")[:3]
-    assert counts == [f"1 {count}"] * 2, result.stdout
-    assert float(growth) < 500
-
-
-def test_special_files_are_named(tmp_path):
-    picture().save(tmp_path / "photo.png")
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ValueError, match=r"pipe\.png.*not a regular file"):
-        data.load_image_folder(tmp_path, 8)
-    (tmp_path / "pipe.png").unlink()
-    with pytest.raises(ValueError, match=r"photo\.png.*`max_pixels`, 99"):
-        data.load_image_folder(tmp_path, 8, max_pixels=99)
-    with pytest.raises(ValueError, match=r"photo\.png.*`max_bytes` is 99"):
-        data.load_image_folder(tmp_path, 8, max_bytes=99)
-    assert data.load_image_folder(tmp_path, 8, max_pixels=768).train.num_images
-    for value in (0, 1.5, True):
-        with pytest.raises(ValueError, match="`max_pixels` must be a positive"):
-            data.load_image_folder(tmp_path, 8, max_pixels=value)
-
-
-def test_folders_that_are_linked_to_each_other_count_once(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        for k in range(4):
-            picture(seed=k).save(tmp_path / name / f"{k}.png")
-    for here, there in (("one", "two"), ("two", "one")):
-        for k in range(2):
-            (tmp_path / here / f"link {k}").symlink_to(tmp_path / there)
-    (tmp_path / "one" / "again.png").symlink_to(tmp_path / "one" / "0.png")
-    with pytest.warns(UserWarning, match="count once"):
-        found = data.load_image_folder(tmp_path, 8, labels=None)
-    assert found.train.num_images == 8
-
-
-@pytest.mark.parametrize(
-    ("kind", "count"),
-    [
-        ("JPEG", 25),
-        ("TIFF", 25),
-        *(
-            pytest.param(kind, 850, marks=pytest.mark.slow)
-            for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
-        ),
-    ],
-)
-def test_mutated_files_are_read_or_told(kind, count, tmp_path):
-    """Bytes changed, cut off or repeated; in a process that may crash."""
-    program = f"""
-import io, sys, warnings
-import numpy as np
-from simclr_keras import data
-from tests.data.pictures import picture
-content = io.BytesIO()
-picture().save(content, {kind!r})
-whole, rng = content.getvalue(), np.random.default_rng(0)
-for k in range({count}):
-    mutated = bytearray(whole)
-    for _ in range(rng.integers(1, 9)):
-        mutated[rng.integers(len(mutated))] = rng.integers(256)
-    if k % 3 == 0:
-        del mutated[rng.integers(len(mutated)) :]
-    if k % 5 == 0:
-        mutated += mutated[: rng.integers(len(mutated) + 1)]
-    with open(f"{tmp_path}/{{k:03}}.{kind.lower()}", "wb") as file:
-        file.write(mutated)
-picture().save("{tmp_path}/whole.png")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    found = data.load_image_folder({str(tmp_path)!r}, 8, on_error="skip")
-print(found.train.num_images + found.num_skipped)
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout.strip() == str(count + 1)

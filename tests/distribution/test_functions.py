@@ -50,7 +50,7 @@ def test_which_images_a_replica_has(found):
 
 @pytest.mark.parametrize(
     ("dtype", "rtol"),
-    # One rounding of the quotient, two in the last case.
+    # Half a unit in the last place of the quotient.
     [
         ("float16", 2**-11),
         ("bfloat16", 2**-8),

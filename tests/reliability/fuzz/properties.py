@@ -32,7 +32,7 @@ _SAID_BY_KERAS = (
     "Argument `seed` must be an integer. Received",
     "is incompatible with the layer",
     *("Invalid input shape for input", "Missing data for input"),
-    "Inputs to a layer should be tensors. Got",
+    *("Inputs to a layer should be tensors. Got", "received 0 input tensors"),
 )
 # All messages of this package say what came, in one of these ways.
 _SAID_HERE = (

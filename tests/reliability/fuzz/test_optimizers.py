@@ -147,7 +147,9 @@ def test_schedule(arguments, step):
     if step < warmup:
         expected = peak * step / warmup
     else:
-        progress = min((step - warmup) / max(total - warmup, 1), 1)
+        # Nothing is left after the end, which a warm-up may last to.
+        left = max(total - step, 0) / max(total - warmup, 1)
+        progress = 1 - left
         expected = peak * (1 + np.cos(np.pi * progress)) / 2
     # float32 counts 2**24 steps, or every so many of more.
     rough = 1e-5 + 4 * step / 2**24 / max(warmup, total - warmup, 1)
