@@ -207,6 +207,8 @@ def local_batch_norms():
             ),
         ],
     }
+    mended = keras.Sequential([keras.layers.BatchNormalization()])
+    layers["mended"] = [distribution.synchronize_batch_norm(mended)]
     found = {}
     for name, each in layers.items():
         with warnings.catch_warnings(record=True) as caught:
@@ -216,7 +218,24 @@ def local_batch_norms():
     return found
 
 
+def ask_workers():
+    """What two workers are told that each asks something else."""
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    is_chief = distribution.is_chief(strategy)
+    return {
+        "is_chief": is_chief,
+        "is_multi_worker": distribution.is_multi_worker(strategy),
+        "any_worker": distribution.any_worker(
+            strategy, is_chief, not is_chief, True, False
+        ),
+    }
+
+
 def main():
+    if "TF_CONFIG" in os.environ:
+        with open(sys.argv[1], "w") as file:
+            json.dump(ask_workers(), file)
+        return
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * len(SIZES),
@@ -246,14 +265,19 @@ def main():
         )
         .numpy()
         .tolist(),
-        "one_spec": {
-            name: [spec.shape.as_list(), spec.dtype.name]
-            for name, spec in distribution.one_spec(
-                distributed.element_spec
-            ).items()
-        },
+        "one_spec": [
+            {
+                name: [spec.shape.as_list(), spec.dtype.name]
+                for name, spec in distribution.one_spec(
+                    each.element_spec
+                ).items()
+            }
+            for each in (distributed, dataset.batch(6))
+        ],
     }
     with distribution.scope(strategy):
+        model = keras.Sequential([keras.layers.Dense(1)])
+        found["strategy_of"] = distribution.strategy_of(model) is strategy
         found["in_scope"].append(distribution.in_scope())
         found["warnings"]["inside"] = local_batch_norms()
         found["in_a_scope"] = {

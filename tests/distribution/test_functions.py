@@ -12,9 +12,11 @@ import tensorflow as tf
 
 from simclr_keras import distribution
 from tests.distribution import results
+from tests.distribution.cluster import cluster
 from tests.distribution.functions import MANY, SIZES
 from tests.distribution.tpu_stand_in import Lockstep
 
+SCRIPT = results.SCRIPT.with_name("functions.py")
 FIRST = np.cumsum((0, *SIZES))
 TOTAL = sum(SIZES)
 ROWS = np.arange(3.0 * TOTAL).reshape(-1, 3)
@@ -24,7 +26,7 @@ ROWS = np.arange(3.0 * TOTAL).reshape(-1, 3)
 def found(tmp_path_factory):
     path = tmp_path_factory.mktemp("functions") / "found.json"
     subprocess.run(
-        [sys.executable, results.SCRIPT.with_name("functions.py"), path],
+        [sys.executable, SCRIPT, path],
         check=True,
         timeout=300,
         env=results.environment(),
@@ -100,14 +102,13 @@ def test_one_process_has_nobody_to_ask(found):
 
 def test_the_share_that_one_replica_has(found):
     assert found["one_share"] == [0, 1]
-    assert found["one_spec"] == {
-        "image": [[None, 4, 4, 1], "float32"],
-        "label": [[None], "int32"],
-    }
+    spec = {"image": [[None, 4, 4, 1], "float32"], "label": [[None], "int32"]}
+    assert found["one_spec"] == [spec, spec]
 
 
 def test_a_scope_is_no_replica(found):
     assert found["in_scope"] == [False, True]
+    assert found["strategy_of"] is True
     assert found["in_a_scope"] == {
         "num_replicas": len(SIZES),
         "sample_index": [0, 1, 2],
@@ -145,12 +146,34 @@ def test_steps_in_a_loop_need_another_reduction(found):
 def test_who_is_warned_of_local_batch_norm(found):
     assert not any(found["warnings"]["outside"].values())
     said = found["warnings"]["inside"]
-    assert said["synchronized"] == said["none"] == []
+    assert said["synchronized"] == said["mended"] == said["none"] == []
     ((message, filename),) = said["local"]
     assert message.startswith("1 batch norm layers of 'mine', the first 'mine'")
     assert filename.endswith("functions.py")
     ((message, _),) = said["second"]
     assert message.startswith("2 batch norm layers of 'both', the first 'first")
+
+
+@pytest.mark.slow
+def test_what_is_so_on_any_worker(tmp_path):
+    paths = [tmp_path / f"{i}.json" for i in range(2)]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, SCRIPT, path],
+            env={**results.environment(), "TF_CONFIG": config},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for path, config in zip(paths, cluster())
+    ]
+    for worker in workers:
+        results.finish(worker, timeout=120)
+    for i, path in enumerate(paths):
+        assert json.loads(path.read_text()) == {
+            "is_chief": i == 0,
+            "is_multi_worker": True,
+            "any_worker": [True, True, True, False],
+        }
 
 
 # --- Strategies that are not here -------------------------------------------

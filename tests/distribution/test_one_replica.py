@@ -32,3 +32,12 @@ def test_rows_are_those_of_the_batch():
     assert distribution.global_batch_size(6) == 6
     np.testing.assert_array_equal(distribution.batch_sizes(6), [6])
     np.testing.assert_array_equal(distribution.sample_index(6), range(6))
+    assert distribution.first_index(6) == 0
+    assert distribution.share_of_batch(6, "float32") == 1.0
+
+
+def test_what_is_so_here_is_so_on_any():
+    for condition in (True, False):
+        condition = tf.constant(condition)
+        assert distribution.any_replica(condition) is condition
+    assert distribution.any_worker(None, True, False) == [True, False]
