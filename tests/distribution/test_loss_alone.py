@@ -114,7 +114,7 @@ def test_other_losses_are_those_of_one_device(computed, case, name):
 
 def test_some_cases_are_uneven(computed):
     sizes = [computed[f"{i}/sizes"] for i in range(len(CASES))]
-    assert sum(len(set(s)) > 1 for s in sizes) >= 3
+    assert sum(len(set(s)) > 1 for s in sizes) >= 2
 
 
 @pytest.mark.parametrize("case", CASES)
