@@ -4,6 +4,7 @@ import keras
 import pytest
 
 import simclr_keras
+from simclr_keras import distribution
 
 elsewhere = pytest.mark.skipif(
     keras.backend.backend() == "tensorflow", reason="needs another backend"
@@ -50,6 +51,17 @@ def test_what_reads_with_tensorflow_says_so(use, run_python):
 def test_synchronized_batch_norm(make):
     with pytest.raises(ValueError, match=r"Received: synchronized=True on"):
         make(synchronized=True)
+
+
+@elsewhere
+def test_a_batch_is_the_global_one():
+    assert distribution.num_replicas() == 1
+    assert distribution.is_chief() is True
+    assert distribution.in_scope() is False
+    assert distribution.synchronizes(None) is False
+    assert distribution.global_batch_size(6) == 6
+    layer = keras.layers.BatchNormalization()
+    assert not distribution.synchronize_batch_norm(layer).synchronized
 
 
 @elsewhere
