@@ -162,7 +162,6 @@ def test_folders_that_are_linked_to_each_other_count_once(tmp_path):
     ("kind", "count"),
     [
         ("JPEG", 25),
-        ("TIFF", 25),
         *(
             pytest.param(kind, 850, marks=pytest.mark.slow)
             for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
