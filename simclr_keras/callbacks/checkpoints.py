@@ -19,11 +19,17 @@ from simclr_keras.callbacks.folder_lock import FolderLock
 from simclr_keras.callbacks.steps_done import StepsDone
 from simclr_keras.callbacks.stop_request import StopRequest
 from simclr_keras.callbacks.training_state import (
+    compiled_numbers,
     load_training_state,
     training_state,
 )
 from simclr_keras.write_aside import make_folder, replace
 
+# Of a model: the numbers in `compile` that a checkpoint replaces.
+_ATTRIBUTES = {
+    "learning rate": "optimizer.learning_rate",
+    "temperature": "loss.temperature",
+}
 _NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?\.weights\.h5")
 
 
@@ -166,8 +172,11 @@ class Checkpoints(keras.callbacks.Callback):
         # Of the epoch that was interrupted: metrics, and steps to pass over.
         self._metrics = None
         self._steps_done = None
+        # Of the run: what `compile` was given, and the steps of an epoch.
+        self._compiled = {}
+        self._steps = None
         self._saved_at = (0, 0.0)  # steps of this epoch, time
-        self._request = StopRequest(self.signals)
+        self._request = StopRequest(self.signals, saves=True)
         self._strategy = None
         self._writing = Background()
         self._lock = None
@@ -226,7 +235,10 @@ class Checkpoints(keras.callbacks.Callback):
                 "model itself on a batch, before it."
             )
         position = self._last_whole(positions)
+        self._compiled = compiled_numbers(model)
         notes, metrics = load_training_state(model, self.file(*position))
+        self._tell_of_other_numbers(model, notes.get("compiled"))
+        self._steps = notes.get("steps")
         # At the beginning of an epoch there is nothing in them.
         self._metrics = metrics if position[1] else None
         self.history = notes["history"]
@@ -235,6 +247,22 @@ class Checkpoints(keras.callbacks.Callback):
         self._model_at_position, self._position = model, position
         self.step = position[1]
         return position[0]
+
+    def _tell_of_other_numbers(self, model, compiled_then):
+        """Warns of numbers in `compile` that the checkpoint's replace."""
+        found = compiled_numbers(model)
+        for name, here in self._compiled.items():
+            there = (compiled_then or {}).get(name, here)
+            # What a callback has changed since then is the run's.
+            if here != there and name in found and here != found[name]:
+                warnings.warn(
+                    f"`compile` was given another {name} than when this run "
+                    f"began. Received: {here:.6g}, and {there:.6g} then. The "
+                    f"checkpoint's holds, {found[name]:.6g}; to go on with "
+                    f"another, set `model.{_ATTRIBUTES[name]}` after "
+                    "`restore`.",
+                    stacklevel=user_code.stacklevel(),
+                )
 
     def _last_whole(self, positions):
         """The last of these positions whose checkpoint is whole."""
@@ -263,14 +291,23 @@ class Checkpoints(keras.callbacks.Callback):
     def discard_unproven(self):
         """Removes the last checkpoint if no step went well after it.
 
-        For use after `StopOnNaN` has ended a run. A step can leave weights that
-        are finite but so large that the next loss is not; the checkpoint
-        between the two is of no use, and the one before it is the last good
-        one. That one is never removed.
+        For use after `StopOnNaN` has ended a run, on the callback that `fit`
+        was given. A step can leave weights that are finite but so large that
+        the next loss is not; the checkpoint between the two is of no use, and
+        the one before it is the last good one. That one is never removed, and
+        nothing is by a callback that has neither trained nor restored.
+
+        Example:
+            try:
+                model.fit(..., callbacks=[StopOnNaN(), checkpoints])
+            except FloatingPointError:
+                checkpoints.discard_unproven()
+                raise
         """
         self._finish_writing()
         positions = self.positions()
-        if not self._is_proven and len(positions) > 1:
+        is_known = self._model_at_position is not None
+        if is_known and not self._is_proven and len(positions) > 1:
             os.remove(self.file(*positions[-1]))
             self._model_at_position = None
 
@@ -324,6 +361,7 @@ class Checkpoints(keras.callbacks.Callback):
             )
         self._stop_passing_over()
         if self._position[1]:
+            self._check_steps()
             self._pass_over(self._position[1])
         self._saved_at = (self._position[1], time.monotonic())
 
@@ -361,9 +399,12 @@ class Checkpoints(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self._note_best(epoch + 1, (logs or {}).get(self.monitor))
+        # What was saved after the last step is the same state.
+        is_saved = self._position[1] and not self._is_proven
+        same = self._position if is_saved else None
         self._position = (epoch + 1, 0)
         self._metrics = None
-        self._save([])
+        self._save([], same=same)
 
     # --- How -----------------------------------------------------------------
     def _recall_best(self, epochs):
@@ -400,7 +441,25 @@ class Checkpoints(keras.callbacks.Callback):
             )
         self.history, self._best, self._restored_best = {}, None, None
         self._model_at_position, self._position = self.model, (epoch, 0)
+        self._compiled = compiled_numbers(self.model)
         self._save([])
+
+    def _steps_per_epoch(self):
+        # Keras does not know it beforehand of every dataset.
+        return (self.params or {}).get("steps")
+
+    def _check_steps(self):
+        """Raises if the rest of an epoch is not that of the one begun."""
+        steps = self._steps_per_epoch()
+        if None not in (steps, self._steps) and steps != self._steps:
+            raise ValueError(
+                "An epoch must have as many steps as before, to continue "
+                f"within it. Received: {self.file(*self._position)!r}, of an "
+                f"epoch of {self._steps} steps, and data of {steps}. Use the "
+                "batch size and the images that it began with; to change them, "
+                "remove this file, and training continues from the checkpoint "
+                "before it."
+            )
 
     def _pass_over(self, step):
         """Brings the epoch that was interrupted to where it was."""
@@ -461,15 +520,27 @@ class Checkpoints(keras.callbacks.Callback):
     def _is_chief(self):
         return distribution.is_chief(distribution.strategy_of(self.model))
 
-    def _save(self, metrics, is_last=False):
-        """Writes the state at `_position`, the first and the last at once."""
+    def _save(self, metrics, is_last=False, same=None):
+        """Writes the state at `_position`, the first and the last at once.
+
+        Args:
+            metrics: List of arrays, the values of the metrics' variables.
+            is_last: Boolean, whether training ends with it.
+            same: Position of a checkpoint that this one takes the place of, so
+                that those which are kept are different states; or None.
+        """
         self._saved_at = (self._position[1], time.monotonic())
         self._is_proven = False
         if not self._is_chief():
             return
         self._finish_writing(is_last)
         best = self._best and (self.monitor, self.mode, *self._best)
-        notes = {"history": self.history, "best": best}
+        notes = {
+            "history": self.history,
+            "best": best,
+            "compiled": self._compiled,
+            "steps": self._steps_per_epoch(),
+        }
         content = training_state(self.model, notes, metrics)
         position, best = self._position, self.best()
 
@@ -484,18 +555,22 @@ class Checkpoints(keras.callbacks.Callback):
                 with contextlib.suppress(OSError):
                     os.remove(partial)
                 raise _NotWrittenError(position, error) from error
-            self._remove_old(position, best)
+            self._remove_old(position, best, same)
 
         self._writing.run(write)
         if is_last or not self.positions():
             self._finish_writing(is_last)
 
-    def _remove_old(self, position, best):
+    def _remove_old(self, position, best, same):
         """Removes what is not kept, after a checkpoint has been written."""
         path = self.path
         try:
             # Damaged ones may be ahead: they do not count.
             done = [each for each in self.positions() if each <= position]
+            if same in done:
+                done.remove(same)
+                path = self.file(*same)
+                os.remove(path)
             for old in done[: -self.keep]:
                 if old != best:
                     path = self.file(*old)

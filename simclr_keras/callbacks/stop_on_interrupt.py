@@ -15,7 +15,8 @@ class StopOnInterrupt(keras.callbacks.Callback):
     a file. SIGTERM, by which clusters take a machine back, is handled in the
     same way. A second signal takes effect at once. The epoch that was
     interrupted does not end, so callbacks save nothing of it; `Checkpoints`,
-    which needs no `StopOnInterrupt`, does, and ends `fit` in the same way.
+    which needs no `StopOnInterrupt`, does, and ends `fit` in the same way. If
+    `fit` has both, this one leaves it to that one.
 
     The signals are caught while `fit` runs and only then, however it ends.
     Python allows this in the main thread; in another one the callback does
@@ -66,6 +67,8 @@ class StopOnInterrupt(keras.callbacks.Callback):
         self._stop_if_requested()  # of the validation in `fit`
 
     def _stop_if_requested(self):
+        if self._request.is_left_to_others:
+            return
         strategy = distribution.strategy_of(self.model)
         if distribution.any_worker(strategy, self._request.is_made)[0]:
             self._request.end()

@@ -15,14 +15,23 @@ class StopRequest:
 
     Args:
         signals: Sequence of signal numbers.
+        saves: Boolean, whether its callback saves the step before it stops;
+            others that hear the same leave it to that one. Defaults to False.
     """
 
-    def __init__(self, signals):
+    def __init__(self, signals, saves=False):
         self.signals = tuple(signals)
+        self.saves = saves
         self._is_made = False
         self._previous = {}
         self._loop = None
         self._others = []
+        self._is_left_to_others = False
+
+    @property
+    def is_left_to_others(self):
+        """Whether another callback saves and stops at the same signals."""
+        return self._is_left_to_others
 
     @property
     def is_made(self):
@@ -43,6 +52,8 @@ class StopRequest:
         while owner is not None and owner not in ended:
             if owner._previous and owner._loop == self._loop:
                 self._others.append(owner)
+                owner._is_left_to_others |= self.saves
+                self._is_left_to_others |= owner.saves
                 return
             owner.end()  # It is that of a `fit` which an error has ended.
             ended.append(owner)
@@ -57,6 +68,7 @@ class StopRequest:
             each._is_made = False
             each._release()
         self._others = []
+        self._is_left_to_others = False
 
     def _note(self, number, frame):
         self._release()

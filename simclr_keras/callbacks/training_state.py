@@ -4,6 +4,7 @@ import io
 import json
 
 import h5py
+import keras
 import numpy as np
 from keras import ops
 
@@ -90,6 +91,31 @@ def load_training_state(model, path):
         for state, value in zip(states, random_states):
             state.assign(value)
     return notes, metrics
+
+
+def compiled_numbers(model):
+    """The numbers of `compile` that are variables, which a file replaces.
+
+    Args:
+        model: `keras.Model`, compiled.
+
+    Returns:
+        Dictionary from "learning rate" and "temperature" to a float; without
+        what is a schedule, is learned or does not exist.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    loss = model.loss
+    found = {
+        "learning rate": optimizer.get_config().get("learning_rate"),
+        "temperature": loss.get_config().get("temperature")
+        if isinstance(loss, keras.losses.Loss)
+        else None,
+    }
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if isinstance(value, (int, float, np.number))
+    }
 
 
 def _build_optimizer(model):

@@ -3,6 +3,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -324,6 +325,58 @@ sys.stdin.read()
     checkpoints = Checkpoints(tmp_path)
     fit(make_model(), [checkpoints])
     assert checkpoints.positions() == [(0, 0), (1, 0)]
+
+
+def test_another_learning_rate_than_the_checkpoint_s_is_told(tmp_path):
+    fit(make_model(), [Checkpoints(tmp_path)])
+    other = make_model(keras.optimizers.SGD(0.01, momentum=0.9))
+    message = r"another learning rate.*Received: 0\.01, and 0\.1 then"
+    with pytest.warns(UserWarning, match=message) as caught:
+        Checkpoints(tmp_path).restore(other)
+    assert caught[0].filename == __file__
+    assert float(other.optimizer.learning_rate) == np.float32(0.1)
+
+
+def test_another_temperature_than_the_checkpoint_s_is_told(tmp_path):
+    def model(temperature):
+        found = simclr_keras.SimCLRModel(
+            keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()]),
+            None,
+            value_range=(0, 1),
+        )
+        schedule = simclr_keras.WarmupCosineDecay(0.1, 10)
+        found.compile(
+            keras.optimizers.SGD(schedule),
+            simclr_keras.NTXentLoss(temperature),
+        )
+        found.build((None, 4, 4, 1))
+        return found
+
+    views = np.random.default_rng(0).random((2, 8, 4, 4, 1), "float32")
+    views = {"view_1": views[0], "view_2": views[1]}
+    arguments = {"batch_size": 4, "verbose": 0}
+    model(0.5).fit(views, callbacks=[Checkpoints(tmp_path)], **arguments)
+    again = model(0.1)
+    with pytest.warns(
+        UserWarning, match=r"another temperature.*0\.1, and 0\.5"
+    ):
+        Checkpoints(tmp_path).restore(again)
+    assert float(again.loss.temperature) == 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        Checkpoints(tmp_path).restore(model(0.5))
+
+
+def test_a_learning_rate_that_a_callback_lowers_is_the_run_s(tmp_path):
+    def lowers():
+        return keras.callbacks.ReduceLROnPlateau("loss", 0.5, 0, min_delta=1e9)
+
+    fit(make_model(), [lowers(), Checkpoints(tmp_path)], epochs=3)
+    again = make_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        Checkpoints(tmp_path).restore(again)
+    assert float(again.optimizer.learning_rate) < 0.06
 
 
 def test_a_checkpoint_that_no_step_went_well_after_is_discarded(tmp_path):

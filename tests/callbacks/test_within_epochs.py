@@ -193,7 +193,8 @@ def test_every_so_many_minutes(minutes, steps, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints_file.time, "monotonic", lambda: clock.now)
     checkpoints = Checkpoints(tmp_path, every_minutes=minutes, keep=9)
     fit(make_model(), [clock, checkpoints], epochs=1)
-    within = [(0, step) for step in steps]
+    # After the last step it is that of the epoch.
+    within = [(0, step) for step in steps if step < 4]
     assert checkpoints.positions() == [(0, 0), *within, (1, 0)]
 
 
@@ -401,6 +402,83 @@ def test_of_several_the_last_is_discarded(tmp_path):
     fit(make_model(), [checkpoints], epochs=3)
     checkpoints.discard_unproven()
     assert checkpoints.positions() == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_the_last_step_of_an_epoch_is_saved_once(tmp_path):
+    checkpoints = Checkpoints(tmp_path, every_steps=4, keep=9)
+    fit(make_model(), [checkpoints], epochs=2)
+    assert checkpoints.positions() == [(0, 0), (1, 0), (2, 0)]
+    # It is the end of the epoch that another step may prove.
+    checkpoints.discard_unproven()
+    assert checkpoints.positions() == [(0, 0), (1, 0)]
+
+
+def test_an_epoch_that_was_left_at_its_last_step_is_saved_once(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            make_model(),
+            [SignalAt(1, 3, signal.SIGTERM), checkpoints],
+            epochs=3,
+        )
+    assert checkpoints.positions() == [(0, 0), (1, 0), (1, 4)]
+    again, checkpoints = make_model(), Checkpoints(tmp_path, keep=9)
+    fit(
+        again, [checkpoints], initial_epoch=checkpoints.restore(again), epochs=2
+    )
+    assert checkpoints.positions() == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_a_new_callback_discards_nothing(tmp_path):
+    fit(make_model(), [Checkpoints(tmp_path)], epochs=2)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.discard_unproven()
+    assert checkpoints.positions() == [(1, 0), (2, 0)]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_stop_on_interrupt_leaves_it_to_checkpoints(is_first, tmp_path):
+    callbacks = [StopOnInterrupt(), Checkpoints(tmp_path)]
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            make_model(),
+            [
+                SignalAt(1, 1, signal.SIGTERM),
+                *callbacks[:: 1 if is_first else -1],
+            ],
+            epochs=3,
+        )
+    assert callbacks[1].positions()[-1] == (1, 2)
+    # By itself it stops as ever.
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            make_model(),
+            [SignalAt(0, 1, signal.SIGTERM), callbacks[0]],
+            epochs=1,
+        )
+
+
+def test_other_steps_in_an_epoch_are_refused_within_it(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            make_model(),
+            [SignalAt(1, 1, signal.SIGTERM), Checkpoints(tmp_path)],
+            epochs=3,
+        )
+    again, checkpoints = make_model(), Checkpoints(tmp_path)
+    done = checkpoints.restore(again)
+    arguments = {"initial_epoch": done, "epochs": 3, "verbose": 0}
+    with pytest.raises(
+        ValueError, match=r"of an epoch of 4 steps, and data of 8"
+    ):
+        again.fit(X, Y, 1, callbacks=[checkpoints], **arguments)
+    # Between two epochs it may be changed.
+    checkpoints = Checkpoints(tmp_path / "other")
+    fit(make_model(), [checkpoints], epochs=1)
+    again, checkpoints = make_model(), Checkpoints(tmp_path / "other")
+    arguments["initial_epoch"] = checkpoints.restore(again)
+    again.fit(X, Y, 1, callbacks=[checkpoints], **arguments)
+    assert checkpoints.positions()[-1] == (3, 0)
 
 
 def test_what_is_still_being_written_is_discarded(tmp_path, monkeypatch):
