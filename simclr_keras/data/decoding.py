@@ -103,7 +103,7 @@ def decode_other(data, channels, max_pixels=MAX_PIXELS):
             tf.strings.substr(header, 16, 8), tf.int32, little_endian=False
         )
         checked = _once(
-            _is_small(size, max_pixels) & has_chunks_that_fit(data),
+            (_num_pixels(size) <= max_pixels) & has_chunks_that_fit(data),
             f"It has more pixels than `max_pixels`, {max_pixels:,}, or says "
             "that a part of it is longer than the file.",
             data,
@@ -160,17 +160,18 @@ def _of_jpeg(channels):
 
 def _once_small(data, size, max_pixels):
     """A JPEG, once it is known that it is not too much to decode."""
+    num_pixels = tf.maximum(_num_pixels(size), 1)
     # One check: each operation takes its time for each image.
     return _once(
-        _is_small(size, max_pixels) & has_few_scans(data),
+        (num_pixels <= max_pixels) & has_few_scans(data, num_pixels),
         f"It has more pixels than `max_pixels`, {max_pixels:,}, or more than "
         f"{MAX_SCANS} scans.",
         data,
     )
 
 
-def _is_small(size, max_pixels):
-    return tf.reduce_prod(tf.cast(size, tf.int64)) <= max_pixels
+def _num_pixels(size):
+    return tf.reduce_prod(tf.cast(size, tf.int64))
 
 
 def _once(condition, message, value):

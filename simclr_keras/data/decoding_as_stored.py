@@ -114,6 +114,12 @@ def _of_tiff(data, max_pixels):
                 )
             rows, columns = axes.index("Y"), axes.index("X")
             _check_pixels((shape[rows], shape[columns]), max_pixels)
+            # Of four channels of 16 bits, or of more in a smaller image.
+            if series.nbytes > 8 * max_pixels:
+                raise _NotSuchAnImageError(
+                    f"It has {series.nbytes:,} bytes, more than 8 for each of "
+                    f"`max_pixels`, {max_pixels:,}."
+                )
             page = series.keyframe
             is_negative = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
             dtype = np.dtype(series.dtype)

@@ -7,6 +7,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps
 
+from simclr_keras.data.decoding_cost import check_cost
 from simclr_keras.data.image_files import has_heif, is_heif
 
 # Of the largest image that is decoded: what a photo has, but no bomb, a small
@@ -33,11 +34,12 @@ def pillow_image(data, channels, max_pixels=MAX_PIXELS):
     """
     if is_heif(data[:16]) and has_heif():
         importlib.import_module("pillow_heif").register_heif_opener()
+    check_cost(data)
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
-            if image.width * image.height > max_pixels:
+            if max(image.width * image.height, _tile(image)) > max_pixels:
                 raise ValueError(
                     f"It has more pixels than `max_pixels`, {max_pixels:,}."
                 )
@@ -63,6 +65,13 @@ def pillow_image(data, channels, max_pixels=MAX_PIXELS):
         raise
     except Exception as error:  # Pillow's decoders raise whatever they meet.
         raise ValueError(f"Pillow cannot decode it: {error}.") from None
+
+
+def _tile(image):
+    """Number of pixels of a TIFF's tile, which may be larger than the image."""
+    if image.format != "TIFF":
+        return 0
+    return image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0)
 
 
 def _as_bytes(image, channels, has_alpha):

@@ -1,41 +1,64 @@
 """Files that take more time or memory to decode than their pixels tell."""
 
-import re
+import struct
 
 import numpy as np
 import tensorflow as tf
 
 from simclr_keras.data.lazily import lazily
 
-# A progressive JPEG has about ten. Each of them goes over the whole image,
-# and may be a few bytes long.
+# A progressive JPEG has about ten scans. Each of them goes over the whole
+# image, and may be a few bytes long.
 MAX_SCANS = 100
-_START_OF_SCAN = b"\xff\xda"
-# Chunks of a PNG for which libpng takes the memory that they say they need
-# before it looks for their contents; and such a chunk of 16 MiB or more, as
-# RE2 and Python write it: of single bytes. RE2 takes others for UTF-8.
-_KINDS = "tEXt|zTXt|iTXt|sPLT|pCAL|sCAL"
-_LARGE_CHUNK = rf"\C*[\x01-\x7f]\C\C\C(?:{_KINDS})\C*"
+# Of all scans together: twenty over an image of 134 megapixels, some seconds.
+_MAX_SCANNED_PIXELS = 20 * 2**27
+_JPEG = b"\xff\xd8\xff"
+_SCAN, _END = 0xDA, 0xD9
+# Parts of a PNG for which libpng takes the memory that they say they need
+# before it looks for their contents; and such a part of 16 MiB or more, in
+# single bytes, since RE2 takes others for UTF-8.
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"sPLT", b"pCAL", b"sCAL")
+_LARGE_CHUNK = r"\C*[\x01-\x7f]\C\C\C(?:tEXt|zTXt|iTXt|sPLT|pCAL|sCAL)\C*"
+# Of a TIFF, tags that list where its strips or tiles are, and how many of them
+# are looked for: each takes some 40 microseconds.
+_PLACES = (273, 279, 324, 325)
+_MAX_PLACES = 2**16
+# What Python decodes byte by byte.
+_MAX_RUN_LENGTH_PIXELS = 2**22
 
 
-def has_few_scans(data):
-    """Whether a JPEG has no more than `MAX_SCANS` scans.
+def has_few_scans(data, num_pixels):
+    """Whether a JPEG's scans are as few as those of photos are.
 
     Args:
         data: String tensor (), the content of the file.
+        num_pixels: int64 tensor (), of the image.
 
     Returns:
         Boolean tensor ().
     """
-    # Among the bytes of pixels 0xff is followed by 0: the two are a marker.
+
+    def look(data, num_pixels):
+        found = tf.numpy_function(_scans_are_few, [data, num_pixels], tf.bool)
+        return tf.ensure_shape(found, ())
+
+    # What looks like a scan is one, or is beside the image: in a thumbnail, or
+    # by chance in a video behind a photo. Python tells them apart.
     parts = tf.raw_ops.StringSplitV2(
-        input=tf.reshape(data, (1,)), sep=_START_OF_SCAN, maxsplit=MAX_SCANS + 1
+        input=tf.reshape(data, (1,)), sep=b"\xff\xda", maxsplit=MAX_SCANS + 1
     )
-    return parts.shape[1] <= MAX_SCANS + 1
+    most = tf.minimum(
+        tf.constant(MAX_SCANS, tf.int64), _MAX_SCANNED_PIXELS // num_pixels
+    )
+    return tf.cond(
+        parts.shape[1] - 1 <= most,
+        lambda: True,
+        lambda: lazily(look, data, num_pixels),
+    )
 
 
 def has_chunks_that_fit(data):
-    """Whether a PNG's chunks are no longer than the file.
+    """Whether a PNG's text is no longer than the file.
 
     Args:
         data: String tensor (), the content of the file.
@@ -58,22 +81,116 @@ def has_chunks_that_fit(data):
 
 
 def check_cost(data):
-    """Raises a `ValueError` for such a JPEG or PNG, of bytes."""
-    if data[:3] == b"\xff\xd8\xff" and data.count(_START_OF_SCAN) > MAX_SCANS:
-        raise ValueError(f"It has more than {MAX_SCANS} scans.")
+    """Raises a `ValueError` for a file that would take long or much memory.
+
+    Args:
+        data: Bytes, the content of the file.
+    """
+    if data[:3] == _JPEG and not _scans_are_few(data):
+        raise ValueError(
+            f"It has more than {MAX_SCANS} scans, or too many for its size."
+        )
     if data[:4] == b"\x89PNG" and not _chunks_fit(data):
         raise ValueError("It says that a part of it is longer than the file.")
+    if data[:2] == b"BM":
+        _check_bmp(data)
+    if data[:2] in (b"II", b"MM"):
+        _check_tiff(data)
+
+
+def _scans_are_few(data, num_pixels=None):
+    """Counts the scans of a JPEG's first image, as a decoder meets them."""
+    data = _as_bytes(data)
+    place, scans = 2, 0
+    while place + 4 <= len(data):
+        if data[place] != 0xFF:
+            return True  # Damaged, which the decoder tells.
+        kind = data[place + 1]
+        if kind == 0xFF:  # Any number of them may come first.
+            place += 1
+            continue
+        if kind == _END:
+            return True
+        if kind == 1 or 0xD0 <= kind <= 0xD8:  # Without a length.
+            place += 2
+            continue
+        length = int.from_bytes(data[place + 2 : place + 4], "big")
+        is_frame = 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)
+        if is_frame and num_pixels is None:
+            height, width = struct.unpack(">HH", data[place + 5 : place + 9])
+            num_pixels = height * width
+        place += 2 + length
+        if kind == _SCAN:
+            scans += 1
+            most = _MAX_SCANNED_PIXELS // max(1, int(num_pixels or 1))
+            if scans > min(MAX_SCANS, most):
+                return False
+            place = _next_marker(data, place)
+    return True
+
+
+def _next_marker(data, place):
+    """Where a scan's bytes end: at 0xff before neither 0 nor a restart."""
+    while True:
+        place = data.find(b"\xff", place)
+        if place < 0 or place + 1 >= len(data):
+            return len(data)
+        if data[place + 1] and not 0xD0 <= data[place + 1] <= 0xD7:
+            return place
+        place += 2
 
 
 def _chunks_fit(data):
-    # Eagerly it comes as an array.
-    data = data.item() if isinstance(data, np.ndarray) else data
+    data = _as_bytes(data)
     place = 8
     while place + 8 <= len(data):
         length = int.from_bytes(data[place : place + 4], "big")
-        kind = data[place + 4 : place + 8].decode("latin-1")
-        # Others are told as damaged by libpng.
-        if length > len(data) - place - 8 and re.fullmatch(_KINDS, kind):
-            return False
+        kind = data[place + 4 : place + 8]
+        if length > len(data) - place - 8:  # Others libpng tells as damaged.
+            return kind not in _TEXT_CHUNKS
+        if kind == b"IEND" or not kind.isalpha():
+            return True
         place += 12 + length
     return True
+
+
+def _check_bmp(data):
+    if len(data) < 34:
+        return
+    width, height = struct.unpack("<ii", data[18:26])
+    is_run_length = int.from_bytes(data[30:34], "little") in (1, 2)
+    size = max(abs(width * height), len(data))
+    if is_run_length and size > _MAX_RUN_LENGTH_PIXELS:
+        raise ValueError(
+            "It is compressed by run lengths and has more than "
+            f"{_MAX_RUN_LENGTH_PIXELS:,} pixels or bytes."
+        )
+
+
+def _check_tiff(data):
+    """Looks at the first page, which is the one that is decoded."""
+    order = "<" if data[:2] == b"II" else ">"
+    is_big = data[2:4] in (b"+\0", b"\0+")
+    start, count, entry, number = (
+        ("Q", "Q", 20, "HHQ") if is_big else ("I", "H", 12, "HHI")
+    )
+    try:
+        (place,) = struct.unpack_from(order + start, data, 8 if is_big else 4)
+        (entries,) = struct.unpack_from(order + count, data, place)
+        place += struct.calcsize(order + count)
+        for k in range(min(entries, 1000)):
+            tag, _, length = struct.unpack_from(
+                order + number, data, place + k * entry
+            )
+            if tag in _PLACES and length > _MAX_PLACES:
+                raise ValueError(
+                    f"It has {length:,} strips or tiles, and {_MAX_PLACES:,} "
+                    "is the largest number that is read."
+                )
+    except struct.error:  # Damaged, which the decoder tells.
+        return
+
+
+def _as_bytes(data):
+    # Eagerly it comes as an array.
+    return data.item() if isinstance(data, np.ndarray) else data

@@ -24,6 +24,7 @@ from simclr_keras.data.decoding_as_stored import (
     stored_image,
 )
 from simclr_keras.data.decoding_by_pillow import MAX_PIXELS, pillow_image
+from simclr_keras.data.decoding_cost import check_cost
 from simclr_keras.data.image_files import EXTENSIONS, find_images
 from simclr_keras.data.image_set import (
     ImageData,
@@ -282,6 +283,7 @@ class FileImageSet(ImageSet):
         """The sentence about a file that cannot be read."""
         try:
             data = tf.io.read_file(os.fsencode(path))
+            check_cost(data.numpy())
             if not self._are_photos:
                 channels = self.image_shape[-1]
                 checked_image(

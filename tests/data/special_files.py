@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import random
 import socket
 import struct
 import zlib
@@ -41,9 +42,9 @@ PNG_PIXELS = b"IDAT", zlib.compress((b"\0" + bytes(32 * 3)) * 24)
 PNG_END = b"IEND", b""
 
 
-def jpeg_with_scans(number, size=(32, 24)):
+def jpeg_with_scans(number, image=None):
     """A progressive JPEG, to which its last scan is added again and again."""
-    content = encoded("JPEG", picture(*size[::-1]), progressive=True)
+    content = encoded("JPEG", image, progressive=True)
     start, end = content.rindex(b"\xff\xda"), len(content) - 2
     added = number - content.count(b"\xff\xda")
     return content[:end] + content[start:end] * added + content[end:]
@@ -61,23 +62,30 @@ def tiff_of(entries, next_page=0):
     )
 
 
+def run_length_bmp(width, height):
+    return (
+        b"BM"
+        + struct.pack("<IHHI", 100, 0, 0, 1078)
+        + struct.pack("<IiiHHIIii", 40, width, height, 1, 8, 1, 10, 0, 0)
+        + struct.pack("<II", 256, 0)
+        + bytes(1024)
+        + b"\1\1\0\0"
+    )
+
+
 def contents():
     """Name of a file -> what is in it; none of them is to be read."""
     jpeg, gif, bmp = encoded("JPEG"), encoded("GIF"), encoded("BMP")
     size_of_jpeg = jpeg.index(b"\xff\xc0") + 5
     of_tiff = {256: 32, 257: 24, 258: 8, 259: 1, 262: 1, 273: 8, 278: 24}
 
-    def tiff(next_page=0, **others):
-        return tiff_of(
-            [
-                (tag, 4, 1, value)
-                for tag, value in {**of_tiff, **others, 279: 768}.items()
-            ],
-            next_page,
-        )
+    def tiff(others=None, next_page=0):
+        values = {**of_tiff, 279: 768, **(others or {})}
+        entries = [(tag, 4, 1, values[tag]) for tag in sorted(values)]
+        return tiff_of(entries, next_page)
 
+    tile = zlib.compress(bytes(12_000**2))
     bomb = encoded("PNG", Image.new("1", (15_000, 15_000)))
-    tall = {256: 2**32 - 1, 257: 2**32 - 1}
     return {
         "empty.jpg": b"",
         "page.jpg": b"<html><body>404</body></html>",
@@ -93,12 +101,9 @@ def contents():
         "bomb.tif": encoded(
             "TIFF", Image.new("1", (15_000, 15_000)), compression="group4"
         ),
-        "run.bmp": b"BM"
-        + struct.pack("<IHHI", 100, 0, 0, 1078)
-        + struct.pack("<IiiHHIIii", 40, 30_000, 30_000, 1, 8, 1, 10, 0, 0)
-        + struct.pack("<II", 256, 0)
-        + bytes(1024)
-        + b"\0\1",
+        "run.bmp": run_length_bmp(30_000, 30_000),
+        # Pillow fills its only row byte by byte.
+        "row.bmp": run_length_bmp(2**27, 1),
         "largest.png": png_of(png_header(LARGEST, LARGEST), PNG_PIXELS),
         "nothing.png": png_of(png_header(0, 0), PNG_PIXELS, PNG_END),
         "text.png": png_of(png_header(), (b"tEXt", LARGEST)),
@@ -108,19 +113,41 @@ def contents():
         "measures.png": png_of(png_header(), (b"pCAL", LARGEST)),
         "largest.jpg": patched(jpeg, size_of_jpeg, b"\xff" * 4),
         "nothing.jpg": patched(jpeg, size_of_jpeg, bytes(4)),
-        "scans.jpg": jpeg_with_scans(20_000, (2_000, 2_000)),
+        "scans.jpg": jpeg_with_scans(20_000, Image.new("RGB", (2_000, 2_000))),
         "largest.gif": patched(gif, 6, b"\xff" * 4),
         "largest.bmp": patched(bmp, 18, struct.pack("<ii", LARGEST, LARGEST)),
         "from below.bmp": patched(bmp, 18, struct.pack("<ii", 30_000, -30_000)),
         "circle.tif": tiff(next_page=8),
-        "largest.tif": tiff_of(
-            [(tag, 4, 1, value) for tag, value in {**of_tiff, **tall}.items()]
-        ),
+        "largest.tif": tiff({256: 2**32 - 1, 257: 2**32 - 1}),
         "longest.tif": tiff_of(
             [
                 (tag, 4, 2**32 - 1 if tag in (258, 273) else 1, value)
                 for tag, value in of_tiff.items()
             ]
+        ),
+        "channels.tif": tiff(
+            {256: 4_000, 257: 4_000, 259: 8, 277: 200, 278: 4_000, 279: 0}
+        ),
+        "strips.tif": tiff_of(
+            [
+                (tag, 4, 10**6 if tag in (273, 279) else 1, value)
+                for tag, value in {**of_tiff, 257: 10**6, 279: 110}.items()
+            ]
+        )
+        + bytes(4 * 10**6),
+        # A tile that is larger than the image.
+        "tile.tif": tiff_of(
+            [
+                (tag, 4, 1, value)
+                for tag, value in {
+                    **{256: 32, 257: 24, 258: 8, 259: 8, 262: 1},
+                    **{322: 12_000, 323: 12_000, 324: 150, 325: len(tile)},
+                }.items()
+            ]
+        ).ljust(150, b"\0")
+        + tile,
+        "scans of large.jpg": jpeg_with_scans(
+            100, Image.new("RGB", (11_585, 11_585))
         ),
         "largest.webp": b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0"
         + bytes(4)
@@ -149,6 +176,13 @@ def odd_images():
         ),
         "more.png": png_of(png_header(), (b"IDAT", zeros), PNG_END),
         "many scans.jpg": jpeg_with_scans(100),
+        # A video behind a photo, and photos behind each other.
+        "motion.jpg": jpeg + random.Random(0).randbytes(9_000_000),
+        "burst.jpg": encoded("JPEG", progressive=True) * 20,
+        "thumbnail.jpg": jpeg[:2]
+        + b"\xff\xe1\x80\x00Exif\0\0"
+        + (b"\xff\xda" * 500).ljust(2**15 - 8, b"\0")
+        + jpeg[2:],
     }
 
 
