@@ -331,6 +331,8 @@ def lead(workers, folder, config, data, epochs, model, began_with, started):
     """Trains, evaluates and writes: what the chief of the workers does."""
     folder.write_json(made_of.NAME, began_with)
     folder.write_json("config.json", config)
+    if data.skipped:
+        folder.write_json("skipped.json", data.skipped)
     steps = data.train.steps_per_epoch(config["batch_size"])
     print(
         f"{data.train.num_images:,} images of {data.name}, views of "

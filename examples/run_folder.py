@@ -115,6 +115,11 @@ class RunFolder:
                 "Bring that back, or go on all the same with --resume=force."
             )
         print(f"Going on, although this differs:{lines}")
+        if any(line.startswith("data") for line in found):
+            print(
+                "    Images that the run has seen may be among those that are "
+                "held out now: its results may be too good."
+            )
 
     def write_json(self, name, content):
         """Writes a JSON file, whole or not at all."""

@@ -115,7 +115,9 @@ def test_other_data_are_named(change, place, begun, photos):
 def test_force_goes_on_with_what_there_is(begun, photos, capsys):
     add_one(photos)
     *_, began_with = resume(begun, "--resume=force")
-    assert "Going on, although this differs" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Going on, although this differs" in said
+    assert "may be among those that are held out now" in said
     begun.write_json(made_of.NAME, began_with)
     assert not isinstance(resume(begun), str)
 

@@ -234,8 +234,10 @@ def test_a_resumed_run_of_photos_equals_the_straight_one(tmp_path):
         folder = tmp_path / "photos" / f"class {k % 2}"
         folder.mkdir(parents=True, exist_ok=True)
         picture(40 + k, 70 - k, seed=k).save(folder / f"{k}.jpg")
+    (folder / "broken.jpg").write_bytes(b"no photo")
     flags = [
         "--recipe=imagenet",
+        "--skip_unreadable",
         f"--image_folder={tmp_path / 'photos'}",
         "--image_size=32",
         "--evaluation_size=40",
@@ -251,6 +253,8 @@ def test_a_resumed_run_of_photos_equals_the_straight_one(tmp_path):
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
     code, _, errors = run(f"--run_dir={straight}", *flags)
     assert code == 0, errors
+    skipped = json.loads((straight / "skipped.json").read_text())
+    assert skipped == [str(folder / "broken.jpg")]
     shutil.copytree(straight, resumed)
     (resumed / "checkpoints" / "epoch_00003.weights.h5").unlink()
     (resumed / "results.json").unlink()
