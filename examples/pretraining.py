@@ -447,12 +447,16 @@ def run(prepared, started):
             folder.lock()
         except (ValueError, OSError) as error:
             sys.exit(f"Error: {error}")
+        resume = f"pass --run_dir={shlex.quote(folder.path)} --resume."
         try:
             lead(*prepared, started)
+        except KeyboardInterrupt:  # before training, or in the evaluation
+            print(f"\nInterrupted. To go on, {resume}")
+            sys.exit(130)  # as a shell reports Ctrl-C
         except tf.errors.InvalidArgumentError as error:  # in what is drawn
             sys.exit(
                 f"\nError: {what_is_wrong(error)}\nOnce the data is fixed, "
-                f"pass --run_dir={shlex.quote(folder.path)} --resume."
+                f"{resume}"
             )
     else:
         train(model, config, data, folder, epochs, is_chief=False)
