@@ -319,6 +319,14 @@ class Checkpoints(keras.callbacks.Callback):
                 "not tell which values are best. Received: "
                 f'monitor={self.monitor!r}, with mode="auto".'
             )
+        epochs = (self.params or {}).get("epochs")
+        if epochs is not None and epochs < self._position[0]:
+            warnings.warn(
+                "`epochs` must be the total of the whole run. Received: "
+                f"epochs={epochs}, and {self._position[0]} are done: nothing "
+                "is trained.",
+                stacklevel=user_code.stacklevel(),
+            )
         self._recall_best(self._position[0])
         self._is_training = True
         self._request.listen()
@@ -343,7 +351,7 @@ class Checkpoints(keras.callbacks.Callback):
                 self._lock = None
             self._request.end()
         if is_requested:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(self._where())
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._is_chief() and self._lock is None:
@@ -515,7 +523,11 @@ class Checkpoints(keras.callbacks.Callback):
         self._is_training = False
         self._stop_passing_over()
         self._request.end()
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(self._where())
+
+    def _where(self):
+        """What a signal has left behind."""
+        return f"Training is saved in {self.path!r}, to be continued from."
 
     def _is_chief(self):
         return distribution.is_chief(distribution.strategy_of(self.model))
@@ -552,6 +564,8 @@ class Checkpoints(keras.callbacks.Callback):
                     file.write(checksum_of(content))
                 replace(partial, self.file(*position))
             except OSError as error:
+                if error.errno:  # Without one its text would be lost.
+                    error.filename = error.filename or partial
                 with contextlib.suppress(OSError):
                     os.remove(partial)
                 raise _NotWrittenError(position, error) from error

@@ -337,6 +337,17 @@ def test_another_learning_rate_than_the_checkpoint_s_is_told(tmp_path):
     assert float(other.optimizer.learning_rate) == np.float32(0.1)
 
 
+def test_fewer_epochs_than_are_done_are_told(tmp_path):
+    fit(make_model(), [Checkpoints(tmp_path)], epochs=3)
+    again, checkpoints = make_model(), Checkpoints(tmp_path)
+    done = checkpoints.restore(again)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(again, [checkpoints], initial_epoch=done, epochs=3)
+    with pytest.warns(UserWarning, match="epochs=2, and 3 are done"):
+        fit(again, [checkpoints], initial_epoch=done, epochs=2)
+
+
 def test_another_temperature_than_the_checkpoint_s_is_told(tmp_path):
     def model(temperature):
         found = simclr_keras.SimCLRModel(

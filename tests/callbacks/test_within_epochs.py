@@ -39,7 +39,7 @@ class SignalAt(keras.callbacks.Callback):
 def test_a_signal_loses_nothing(number, batch, tmp_path):
     straight = make_model(dropout=1)
     expected = fit(straight, [], epochs=3).history["loss"]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="Training is saved in"):
         fit(
             make_model(dropout=1),
             [SignalAt(1, batch, number), Checkpoints(tmp_path)],
