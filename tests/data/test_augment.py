@@ -54,7 +54,15 @@ def assert_views_equal(a, b):
         np.testing.assert_allclose(a[name], b[name], rtol=0, atol=2e-3)
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow)
+        if name in ("composition", "two_layers")
+        else name
+        for name in AUGMENTATIONS
+    ],
+)
 def test_views_are_those_of_the_model(name):
     model = tiny_model(augmentation=AUGMENTATIONS[name]())
     dataset = data.augment(batches(), AUGMENTATIONS[name]())

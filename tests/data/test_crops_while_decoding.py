@@ -89,7 +89,11 @@ def file_of(path, label):
 
 
 @pytest.mark.parametrize(
-    "kind", ["jpg", pytest.param("png", marks=pytest.mark.slow), "mixed"]
+    "kind",
+    [
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("jpg", "png")),
+        "mixed",
+    ],
 )
 @pytest.mark.parametrize(
     "channels", [3, pytest.param(1, marks=pytest.mark.slow)]
@@ -109,7 +113,16 @@ def test_crops_of_files_are_those_of_whole_images(tmp_path, kind, channels):
     check(found, whole, crop, lambda step, view: crop.key(2 * step + view))
 
 
-@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest"])
+@pytest.mark.parametrize(
+    "interpolation",
+    [
+        "bicubic",
+        *(
+            pytest.param(i, marks=pytest.mark.slow)
+            for i in ("bilinear", "nearest")
+        ),
+    ],
+)
 def test_interpolation_is_that_of_the_layer(tmp_path, interpolation):
     crop = augmentation.RandomResizedCrop(
         13, 13, area_range=(0.5, 1), interpolation=interpolation, seed=5
@@ -190,7 +203,11 @@ def mixed(tmp_path_factory):
 # R = 1, 2 and 4 replicas, of one worker each or of fewer.
 @pytest.mark.parametrize(
     ("pipelines", "replicas"),
-    [(1, 1), (1, 2), pytest.param(2, 2, marks=pytest.mark.slow), (2, 4)],
+    [
+        (1, 1),
+        *(pytest.param(*n, marks=pytest.mark.slow) for n in ((1, 2), (2, 2))),
+        (2, 4),
+    ],
 )
 def test_shares_are_those_of_the_whole_batch(mixed, pipelines, replicas):
     images, crop, whole = mixed

@@ -15,7 +15,15 @@ from tests.export.models import chaotic_encoder, scramble
 POLICIES = ("float32", *checks.MIXED_POLICIES)
 
 
-@pytest.fixture(scope="module", params=POLICIES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(policy, marks=pytest.mark.slow)
+        if policy == "mixed_bfloat16"
+        else policy
+        for policy in POLICIES
+    ],
+)
 def exported(request, tmp_path_factory):
     """Path and parts of an export in which rounding grows."""
     encoder = chaotic_encoder(request.param)

@@ -542,7 +542,11 @@ def test_failed_export_leaves_what_was_there(
 
 @pytest.mark.parametrize(
     ("size", "of_views", "training"),
-    [(8, True, False), (8, False, True), (96, False, False)],
+    [
+        (8, True, False),
+        (8, False, True),
+        pytest.param(96, False, False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_fault_in_either_kind_of_image_is_found(
     size, of_views, training, tmp_path, monkeypatch

@@ -67,7 +67,7 @@ def recorded(model, *data, **kwargs):
     "name",
     [
         pytest.param(name, marks=pytest.mark.slow)
-        if name == "with_a_keras_layer"
+        if name in ("with_a_keras_layer", "keras_layer", "without_seeds")
         else name
         for name in AUGMENTATIONS
     ],
