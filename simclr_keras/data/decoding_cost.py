@@ -13,7 +13,7 @@ MAX_SCANS = 100
 # Of all scans together: twenty over an image of 134 megapixels, some seconds.
 _MAX_SCANNED_PIXELS = 20 * 2**27
 _JPEG = b"\xff\xd8\xff"
-_SCAN, _END = 0xDA, 0xD9
+_SCAN, _END = 0xDA, 0xD9  # of an image
 # Parts of a PNG for which libpng takes the memory that they say they need
 # before it looks for their contents; and such a part of 16 MiB or more, in
 # single bytes, since RE2 takes others for UTF-8.
@@ -99,45 +99,43 @@ def check_cost(data):
 
 
 def _scans_are_few(data, num_pixels=None):
-    """Counts the scans of a JPEG's first image, as a decoder meets them."""
+    """Counts the scans of a JPEG's first image, as libjpeg meets them."""
     data = _as_bytes(data)
-    place, scans = 2, 0
-    while place + 4 <= len(data):
-        if data[place] != 0xFF:
-            return True  # Damaged, which the decoder tells.
-        kind = data[place + 1]
-        if kind == 0xFF:  # Any number of them may come first.
-            place += 1
-            continue
+    scans, place = 0, _next_marker(data, 2)
+    while place < len(data):
+        kind = data[place]
         if kind == _END:
             return True
         if kind == 1 or 0xD0 <= kind <= 0xD8:  # Without a length.
-            place += 2
+            place = _next_marker(data, place + 1)
             continue
-        length = int.from_bytes(data[place + 2 : place + 4], "big")
+        length = int.from_bytes(data[place + 1 : place + 3], "big")
         is_frame = 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)
         if is_frame and num_pixels is None:
-            height, width = struct.unpack(">HH", data[place + 5 : place + 9])
+            height = int.from_bytes(data[place + 4 : place + 6], "big")
+            width = int.from_bytes(data[place + 6 : place + 8], "big")
             num_pixels = height * width
-        place += 2 + length
         if kind == _SCAN:
             scans += 1
             most = _MAX_SCANNED_PIXELS // max(1, int(num_pixels or 1))
             if scans > min(MAX_SCANS, most):
                 return False
-            place = _next_marker(data, place)
+        place = _next_marker(data, place + 1 + length)
     return True
 
 
 def _next_marker(data, place):
-    """Where a scan's bytes end: at 0xff before neither 0 nor a restart."""
+    """Where the kind of the next marker stands, after 0xff.
+
+    What is before it is passed over: the bytes of a scan, in which 0xff is
+    followed by 0, and bytes that do not belong there.
+    """
     while True:
-        place = data.find(b"\xff", place)
-        if place < 0 or place + 1 >= len(data):
+        place = data.find(b"\xff", place) + 1
+        if place == 0 or place == len(data):
             return len(data)
-        if data[place + 1] and not 0xD0 <= data[place + 1] <= 0xD7:
+        if data[place] not in (0, 0xFF):
             return place
-        place += 2
 
 
 def _chunks_fit(data):

@@ -95,10 +95,27 @@ def test_scans_of_a_jpeg_are_counted(decode):
     image = tf.io.decode_jpeg(content)
     np.testing.assert_array_equal(decode(tf.constant(content)), image)
     content = special_files.jpeg_with_scans(101)
-    with pytest.raises(
-        (ValueError, tf.errors.OpError), match="more than 100 scans"
+    # libjpeg passes over what does not belong there, and fills.
+    start = content.index(b"\xff\xc4")
+    others = content[:start] + b"\0\xff\0" + b"\xff" * 3 + content[start:]
+    for each in (content, others, content[:-2]):
+        with pytest.raises(
+            (ValueError, tf.errors.OpError), match="more than 100 scans"
+        ):
+            decode(tf.constant(each))
+
+
+@pytest.mark.parametrize("decode", [whole, as_stored, box_of_jpeg])
+def test_scans_beside_an_image_are_not_its_own(decode):
+    jpeg = special_files.encoded("JPEG")
+    scans = b"\xff\xda" * 500
+    for content in (
+        jpeg + scans,
+        jpeg[:2] + b"\xff\xe1\x04\x00" + scans.ljust(1022, b"\0") + jpeg[2:],
+        special_files.encoded("JPEG", progressive=True) * 20,
     ):
-        decode(tf.constant(content))
+        image = tf.io.decode_jpeg(content)
+        np.testing.assert_array_equal(decode(tf.constant(content)), image)
 
 
 @pytest.mark.parametrize("decode", [whole, as_stored])
