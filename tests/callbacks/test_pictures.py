@@ -77,18 +77,16 @@ def test_views_are_drawn_again_if_asked(tmp_path):
     [
         None,
         # Its draws follow from a generator of its own.
-        pytest.param(
-            keras.Sequential(
-                [
-                    augmentation.RandomHorizontalFlip(seed=1),
-                    keras.layers.RandomBrightness(0.5, seed=1),
-                ]
-            ),
-            marks=pytest.mark.slow,
+        keras.Sequential(
+            [
+                augmentation.RandomHorizontalFlip(seed=1),
+                keras.layers.RandomBrightness(0.5, seed=1),
+            ]
         ),
     ],
     ids=["ours", "with_a_keras_layer"],
 )
+@pytest.mark.slow
 def test_training_goes_on_as_without(tmp_path, views):
     config = None if views is None else views.get_config()
 

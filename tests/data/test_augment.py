@@ -76,6 +76,7 @@ def test_views_are_those_of_the_model(name):
             assert not np.allclose(views["view_1"], views["view_2"])
 
 
+@pytest.mark.slow
 def test_fit_on_views_is_fit_on_images():
     def fit(is_augmented):
         layer = composition()
@@ -188,7 +189,10 @@ def test_foreign_layers_draw_alike_in_every_run():
     assert len(np.unique(np.round(brightness[::BATCH_SIZE], 1))) == 8
 
 
-@pytest.mark.parametrize(("pipelines", "replicas"), [(1, 2), (2, 2), (2, 4)])
+@pytest.mark.parametrize(
+    ("pipelines", "replicas"),
+    [*(pytest.param(n, 2, marks=pytest.mark.slow) for n in (1, 2)), (2, 4)],
+)
 def test_shares_make_up_the_batches_of_one_worker(pipelines, replicas):
     train = data.from_arrays(IMAGES).train
 

@@ -303,7 +303,11 @@ def test_endpoints(stem, strides, depth, sk_ratio):
 
 @pytest.mark.parametrize(
     ("depth", "sk_ratio", "stem"),
-    [(18, 0.0, "imagenet"), (18, 0.0, "cifar"), (50, 0.0625, "imagenet")],
+    [
+        pytest.param(18, 0.0, "imagenet", marks=pytest.mark.slow),
+        (18, 0.0, "cifar"),
+        (50, 0.0625, "imagenet"),
+    ],
 )
 def test_any_size_with_unknown_shape(depth, sk_ratio, stem):
     encoder = encoders.ResNet(depth, NARROW, sk_ratio=sk_ratio, stem=stem)

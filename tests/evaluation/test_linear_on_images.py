@@ -56,7 +56,9 @@ def test_rates_side_by_side_are_each_as_if_alone():
     assert together.accuracy > 0.8
 
 
-@pytest.mark.parametrize("is_composed", [False, True])
+@pytest.mark.parametrize(
+    "is_composed", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_without_augmentation_images_are_those_that_the_model_evaluates(
     is_composed,
 ):

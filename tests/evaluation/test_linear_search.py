@@ -67,7 +67,16 @@ def differences(problems):
             yield linear_evaluation(*data).accuracy - exhaustive(*data)
 
 
-@pytest.mark.parametrize("problem", REVIEWED + HARD)
+@pytest.mark.parametrize(
+    "problem",
+    [
+        *(REVIEWED + HARD)[:4],
+        *(
+            pytest.param(problem, marks=pytest.mark.slow)
+            for problem in HARD[2:]
+        ),
+    ],
+)
 def test_no_search_finds_more(problem):
     (difference,) = differences([problem])
     # L-BFGS ends a little beside the minimum, by way of other starts: of two

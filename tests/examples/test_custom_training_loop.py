@@ -22,7 +22,7 @@ def digits():
     "function",
     [
         example.gradient_tape_loop,
-        example.views_in_tf_data,
+        pytest.param(example.views_in_tf_data, marks=pytest.mark.slow),
         pytest.param(example.sequential_augmentation, marks=pytest.mark.slow),
         pytest.param(example.functional_classifier, marks=pytest.mark.slow),
     ],

@@ -98,10 +98,15 @@ def drop_a_class(photos):
     ("change", "place"),
     [
         (replace_one, "data.train."),
-        (add_one, "num_images: "),
-        (remove_one, "num_images: "),
         (rename_a_class, "class_names: "),
-        (drop_a_class, "class_names: "),
+        *(
+            pytest.param(change, place, marks=pytest.mark.slow)
+            for change, place in (
+                (add_one, "num_images: "),
+                (remove_one, "num_images: "),
+                (drop_a_class, "class_names: "),
+            )
+        ),
     ],
 )
 def test_other_data_are_named(change, place, begun, photos):

@@ -173,6 +173,7 @@ def test_another_run_is_not_overwritten(other_run):
     assert "--resume" in message
 
 
+@pytest.mark.slow  # tests/callbacks has it without the script.
 def test_a_folder_in_which_another_process_writes(tmp_path):
     code = (
         "import sys, time, run_folder\n"

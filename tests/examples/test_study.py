@@ -71,7 +71,17 @@ def run(photos, output, name, *arguments):
     )
 
 
-@pytest.mark.parametrize("name", studies.STUDIES)
+# One of each kind of table and picture.
+QUICK = ("augmentation_pairs", "loss", "invariance", "projection_head")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in studies.STUDIES
+    ],
+)
 def test_table_picture_and_page(name, photos, tmp_path, fake_trials):
     run(photos, tmp_path, name, "--seeds=2")
     each = studies.STUDIES[name]

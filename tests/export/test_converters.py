@@ -126,7 +126,9 @@ def check_against_predict(model, read, path, shape):
 
 
 @needs_onnx
-@pytest.mark.parametrize("value_range", [(0, 255), (-1, 1)])
+@pytest.mark.parametrize(
+    "value_range", [pytest.param((0, 255), marks=pytest.mark.slow), (-1, 1)]
+)
 def test_onnx_of_a_model_crops_as_the_model(value_range, tmp_path):
     model = cropping_model(value_range)
     path = export_onnx(model, tmp_path / "encoder.onnx")

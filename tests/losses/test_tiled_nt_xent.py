@@ -126,7 +126,9 @@ def test_many_images_in_float32(block_size):
 
 
 @pytest.mark.parametrize("mode", ["graph", "xla", "unknown", "xla_unknown"])
-@pytest.mark.parametrize("block_size", [4, 64])
+@pytest.mark.parametrize(
+    "block_size", [4, pytest.param(64, marks=pytest.mark.slow)]
+)
 def test_modes(block_size, mode):
     z_1, z_2 = projections(7)
     weights = np.arange(14.0) - 3

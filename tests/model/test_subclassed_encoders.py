@@ -85,7 +85,13 @@ SOURCES = {
 
 @pytest.mark.parametrize(
     "source",
-    ["arrays", "dataset", pytest.param("generator", marks=pytest.mark.slow)],
+    [
+        *(
+            pytest.param(s, marks=pytest.mark.slow)
+            for s in ("arrays", "generator")
+        ),
+        "dataset",
+    ],
 )
 def test_saved_loaded_and_trained_on(source, tmp_path):
     encoder, data, compiling = SOURCES[source]

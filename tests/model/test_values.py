@@ -273,7 +273,9 @@ TWO[3, :2] = 1
 @pytest.mark.parametrize(
     "labels", [TWO, 0 * ONE_HOT, ONE_HOT + 0.5, np.ones((16, NUM_CLASSES))]
 )
-@pytest.mark.parametrize("source", [None, dataset])
+@pytest.mark.parametrize(
+    "source", [None, pytest.param(dataset, marks=pytest.mark.slow)]
+)
 def test_rows_that_are_not_one_hot(labels, source):
     model = tiny_model(num_classes=NUM_CLASSES, compiling=EAGER)
     data = (IMAGES, labels) if source is None else (source((IMAGES, labels)),)

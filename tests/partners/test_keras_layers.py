@@ -26,7 +26,7 @@ AUGMENTATIONS = {
 }
 
 
-SLOW = ("RandAugment", "AugMix")
+SLOW = ("RandAugment", "AugMix", "Sequential")
 
 
 @pytest.mark.parametrize(
