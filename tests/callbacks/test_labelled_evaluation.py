@@ -131,6 +131,7 @@ def test_sets_of_images():
     assert logs["knn_accuracy"] == logs["sets"]
 
 
+@pytest.mark.slow
 def test_under_replicas():
     devices = [f"CPU:{i}" for i in range(len(tf.config.list_logical_devices()))]
     with tf.distribute.MirroredStrategy(devices).scope():

@@ -319,6 +319,7 @@ def test_the_size_must_be_the_encoders(folder, tmp_path, capsys):
 
 
 # --- Neighbours -------------------------------------------------------------
+@pytest.mark.slow
 def test_neighbours_of_all_images(folder, expected, tmp_path):
     paths, values = expected
     output = tmp_path / "alike"

@@ -188,6 +188,7 @@ def test_mistakes_are_one_line(change, message, photos, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_of_held_out_images(photos, tmp_path, capsys):
     parser = fine_tune.make_parser()
     given = ["--encoder=e.keras", "--output=out", f"--images={photos}"]

@@ -211,7 +211,10 @@ def test_survives_a_file(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_hard_numbers_stay_finite(name):
+@pytest.mark.parametrize(
+    "dtype", ["float16", pytest.param("float32", marks=pytest.mark.slow)]
+)
+def test_hard_numbers_stay_finite(name, dtype):
     """Zero projections, equal ones, opposite ones; 16 bits; a low t."""
     config = {**CASES[name][0].get_config(), "reduction": "none"}
     if config.get("normalize", True):
@@ -223,11 +226,10 @@ def test_hard_numbers_stay_finite(name):
     z[:, 0] = 0
     z[1, 1] = z[0, 1]
     z[1, 2] = -z[0, 2]
-    for dtype in ("float32", "float16"):
-        loss = type(CASES[name][0]).from_config({**config, "dtype": dtype})
-        values, gradient = value_and_gradient(loss, z.astype(dtype))
-        assert np.isfinite(values).all()
-        assert np.isfinite(gradient).all()
+    loss = type(CASES[name][0]).from_config({**config, "dtype": dtype})
+    values, gradient = value_and_gradient(loss, z.astype(dtype))
+    assert np.isfinite(values).all()
+    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize(

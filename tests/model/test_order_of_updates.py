@@ -77,7 +77,9 @@ class Graph:
 
 
 # Micro-batches of 7, 7 and 6: two in a loop, one beside it.
-@pytest.mark.parametrize("micro_batch_size", [None, 7])
+@pytest.mark.parametrize(
+    "micro_batch_size", [None, pytest.param(7, marks=pytest.mark.slow)]
+)
 def test_updates_wait_for_all_reads(micro_batch_size):
     graph = Graph(graph_of_a_step(*model_and_images(micro_batch_size)))
     reads = collections.defaultdict(set)
