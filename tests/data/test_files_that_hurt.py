@@ -22,6 +22,19 @@ from tests.data.pictures import picture
 from tests.distribution.results import ROOT
 
 
+def printed_by(program):
+    """What a process of its own prints, which may crash or hang."""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("channels", [3, "auto"])
 def test_nothing_hangs_and_memory_is_bounded(channels, tmp_path):
@@ -55,15 +68,7 @@ for in_memory in (True, False):
     found.append(images.train.num_images)
 print(json.dumps([*found, peak() - before]))
 """
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    *found, growth = json.loads(result.stdout)
+    *found, growth = json.loads(printed_by(program))
     for skipped, count in (found[:2], found[2:]):
         assert set(skipped) == left_out
         assert count == 1 + len(read)
@@ -211,12 +216,4 @@ with warnings.catch_warnings():
     found = data.load_image_folder({str(tmp_path)!r}, 8, on_error="skip")
 print(found.train.num_images + found.num_skipped)
 """
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout.strip() == str(count + 1)
+    assert printed_by(program).strip() == str(count + 1)

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import simclr_keras
+from tests.distribution.results import message
 
 BATCH_SIZE = 8
 # Policies, and what the probe is trained on.
@@ -230,15 +231,6 @@ def caught_warnings(make):
         for w in caught
         if "synchronize_batch_norm" in str(w.message)
     ]
-
-
-def message(function):
-    """The error of a call."""
-    try:
-        function()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return "no error"
 
 
 def main():

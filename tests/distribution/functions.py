@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from simclr_keras import distribution
+from tests.distribution.results import message
 
 # Images of the replicas: not alike, and one has a single image.
 SIZES = (2, 4, 1)
@@ -130,15 +131,6 @@ def any_replica(strategy):
         )
         for case in ((False,) * 3, (False, True, False), (True, False, True))
     }
-
-
-def message(function):
-    """The error of a call."""
-    try:
-        function()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return "no error"
 
 
 def checks(strategy):

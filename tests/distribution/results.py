@@ -32,6 +32,15 @@ def finish(process, timeout=900):
     assert process.returncode == 0, errors[-3000:]
 
 
+def message(function):
+    """The error of a call."""
+    try:
+        function()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
 def load(path, runs):
     """A dictionary of arrays for each run in a file."""
     with np.load(path) as arrays:
